@@ -1,0 +1,11 @@
+"""What PEER is compared with. Every layer maps (..., dim) to (..., dim) and carries its own closed forms.
+
+A layer here offers what `suites.layers.FeedForward` asks for: tables, and closed forms of its costs by part.
+"""
+
+from baselines.dense import DenseFFW
+from baselines.expert_choice import ExpertChoiceMoE
+from baselines.pkm import PKM
+from baselines.topk_moe import TopKMoE
+
+__all__ = ["PKM", "DenseFFW", "ExpertChoiceMoE", "TopKMoE"]

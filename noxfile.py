@@ -1,0 +1,132 @@
+"""Every check and every run of the suite: `nox -l` is the manual."""
+
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+HAS_GPU = shutil.which("nvidia-smi") is not None
+# Where there is no NVIDIA GPU, an open range of torch would bring gigabytes of CUDA.
+CONSTRAINTS = () if HAS_GPU else ("--constraint", "constraints-cpu.txt")
+
+
+def prepare(session: nox.Session, *groups: str) -> None:
+    """Installs the project, editable so that no stale copy is measured, and dependency groups.
+
+    `nox --no-venv` takes the interpreter at hand as it is, packages and all.
+    """
+    if session.virtualenv.is_sandboxed:
+        wanted = [
+            name for group in groups for name in nox.project.dependency_groups(PROJECT, group)
+        ]
+        project = ".[gpu]" if HAS_GPU else "."
+        session.install(*CONSTRAINTS, "--editable", project, *wanted)
+
+
+@nox.session
+def reproduce(session: nox.Session) -> None:
+    """Train dense, MoE, PKM and PEER at matched FLOPs and print the table; arguments go to `suites run`."""
+    prepare(session)
+    session.run("python", "-m", "suites", "run", "methods", *session.posargs)
+
+
+@nox.session
+def flops(session: nox.Session) -> None:
+    """Count FLOPs three ways, bytes and parameters; match budgets; arguments go to `suites run`."""
+    prepare(session, "test")  # brings triton, whose operators are counted like the others
+    session.run("python", "-m", "suites", "run", "flops", *session.posargs)
+
+
+@nox.session
+def kernels(session: nox.Session) -> None:
+    """Prove the PEER operation: interpreted here, compiled for every target, run where there is a GPU."""
+    prepare(session, "test")
+    session.run("pytest", "--numprocesses", "2", "tests/peer", *session.posargs)
+
+
+BENCHES = ("layer_speed", "decode_speed", "retrieval_speed", "experts_speed", "model_speed")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Time layers and operations beside rivals and the roof; arguments: suites, then `suites run`'s."""
+    prepare(session)
+    if session.virtualenv.is_sandboxed:
+        session.install(*CONSTRAINTS, "--editable", ".[rivals,gpu]" if HAS_GPU else ".[rivals]")
+    chosen = [name for name in session.posargs if name in BENCHES]
+    arguments = [argument for argument in session.posargs if argument not in BENCHES]
+    failed = []
+    for suite in chosen or BENCHES:
+        try:
+            session.run("python", "-m", "suites", "run", suite, *arguments)
+        except nox.command.CommandFailed:
+            failed.append(suite)
+    if failed:
+        session.error(f"see above for {', '.join(failed)}; the other suites' records are kept")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run all tests but those of session kernels, on two processes; arguments replace that choice."""
+    prepare(session, "test")
+    session.run("pytest", "--numprocesses", "2", *(session.posargs or ["--ignore=tests/peer"]))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting with the pinned ruff, and workflows against GitHub's schema."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    workflows = sorted(map(str, Path(".github/workflows").glob("*.yml")))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with the pinned mypy."""
+    prepare(session, "types")
+    session.run("mypy")
+
+
+@nox.session
+def tables(session: nox.Session) -> None:
+    """Check that every committed table is what its records give, byte for byte; needs no torch."""
+    session.install(*nox.project.dependency_groups(PROJECT, "tables"))
+    session.run("python", "-m", "suites", "tables", "--check")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the wheel and the source distribution into dist/."""
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", "dist")
+
+
+@nox.session(tags=["gpu"])
+def regress(session: nox.Session) -> None:
+    """Measure BASE and HEAD in paired rounds and fail on a regression: nox -s regress -- BASE [HEAD]."""
+    prepare(session)
+    session.run("python", "-m", "suites", "regress", *session.posargs)
+
+
+@nox.session(name="gate-selftest", tags=["gpu"])
+def gate_selftest(session: nox.Session) -> None:
+    """Test the gate: no alarm on identical code, an alarm at 5 and 10 percent, simulated rates."""
+    prepare(session)
+    session.run("python", "-m", "suites", "selftest", *session.posargs)
+
+
+@nox.session(tags=["gpu"])
+def nightly(session: nox.Session) -> None:
+    """Measure the layers on a GPU, publish the run and rebuild the tables."""
+    prepare(session)
+    session.run("python", "-m", "suites", "run", "layer_speed", "--profile", "small")
+    for run in sorted(Path("results/scratch/layer_speed-small").iterdir()):
+        session.run("python", "-m", "suites", "publish", str(run))
+    session.run("python", "-m", "suites", "tables")

@@ -1,0 +1,168 @@
+"""The path without a custom kernel: every step is an ATen primitive and none holds (T, P, D).
+
+The weighted sum of rows is `embedding_bag`. The gathered dot product is `embedding_bag`'s gradient
+for its weights, or `sampled_addmm`, the sampled entries of x·tableᵀ. A table gradient is again an
+`embedding_bag` whose table is the tokens and whose bags are the runs of equal experts in the sorted
+ids.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from peer.reference import SCORES, top
+
+ROWS_AT_ONCE = 4096  # score rows held at a time: 4096 × 1024 sub-keys × 4 B = 16 MB
+
+
+def retrieve(query_THQ: Tensor, sub_keys: Tensor, topk: int, scores: str) -> tuple[Tensor, Tensor]:
+    """`peer.reference.retrieve` with partial sorts and a merge over the staircase (a+1)(b+1) ≤ k
+    only.
+
+    The pair (a, b) of the two sorted lists has (a+1)(b+1) − 1 pairs that are no smaller, so it can
+    be among the k largest only inside the staircase. Scores are computed in float32 for 16-bit
+    inputs.
+    """
+    T, H, _ = query_THQ.shape
+    S = sub_keys.shape[-2]
+    wide = torch.promote_types(query_THQ.dtype, torch.float32)
+    query_HTcQ = query_THQ.to(wide).unflatten(-1, (2, -1)).transpose(0, 1)
+    keys = sub_keys.to(wide)
+    rank = torch.arange(1, topk + 1, device=query_THQ.device)
+    a, b = (rank.unsqueeze(-1) * rank <= topk).nonzero(as_tuple=True)
+    best_THK = query_THQ.new_empty(T, H, topk, dtype=wide)
+    ids_THK = torch.empty(T, H, topk, dtype=torch.int32, device=query_THQ.device)
+    tokens_at_once = ROWS_AT_ONCE if query_THQ.is_cpu else max(T, 1)
+    for head in range(H):
+        first_SQ, second_SQ = keys if keys.dim() == 3 else keys[:, head]
+        for start in range(0, T, tokens_at_once):
+            tokens = slice(start, start + tokens_at_once)
+            first_TcQ = query_HTcQ[head, tokens]
+            first, row = largest(first_TcQ[:, 0] @ first_SQ.t(), topk)
+            second, column = largest(first_TcQ[:, 1] @ second_SQ.t(), topk)
+            sums = first.index_select(1, a) + second.index_select(1, b)
+            ids = row.index_select(1, a) * S + column.index_select(1, b)
+            best_THK[tokens, head], chosen = largest(sums, topk, ids)
+            ids_THK[tokens, head] = chosen.int()
+    return SCORES[scores](best_THK), ids_THK
+
+
+def largest(values: Tensor, topk: int, names: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The `topk` largest of each row and their names (default: positions); ties by the lowest name.
+
+    One more than asked is selected: where no two neighbours of those are equal, no tie decides
+    anything. The few other rows are sorted in full.
+    """
+    best, position = prune(values, topk) if values.shape[1] >= 512 else select(values, topk)
+    tied = best[:, 1:] == best[:, :-1]
+    best, position = best[:, :topk], position[:, :topk]
+    chosen = position if names is None else names.gather(1, position)
+    if not tied.any():
+        return best, chosen
+    rows = tied.any(1).nonzero().squeeze(1)
+    values = values.index_select(0, rows)
+    if names is None:
+        tied_best, tied_chosen = top(values, topk)
+    else:
+        by_name, position = names.index_select(0, rows).sort(1)
+        tied_best, position = top(values.gather(1, position), topk)
+        tied_chosen = by_name.gather(1, position)
+    return best.index_copy(0, rows, tied_best), chosen.index_copy(0, rows, tied_chosen)
+
+
+def select(values: Tensor, topk: int) -> tuple[Tensor, Tensor]:
+    return values.topk(min(topk + 1, values.shape[1]), dim=1)
+
+
+def prune(values: Tensor, topk: int, blocks: int = 128) -> tuple[Tensor, Tensor]:
+    """`select` by blocks: the k largest lie in the k blocks with the largest maxima, short of a
+    tie.
+
+    A tie between blocks k and k+1 appears as a tie in the result: its last two entries are made
+    equal.
+    """
+    R, S = values.shape
+    if S % blocks or topk >= blocks:
+        return select(values, topk)
+    maxima, block = select(values.view(R, S // blocks, blocks).amax(1), topk)
+    inside = torch.arange(0, S, blocks, device=values.device)
+    places = (block[:, :topk].unsqueeze(2) + inside).flatten(1)
+    best, position = select(values.gather(1, places), topk)
+    ambiguous = maxima[:, topk] == maxima[:, topk - 1]
+    best[:, topk] = torch.where(ambiguous, best[:, topk - 1], best[:, topk])
+    return best, places.gather(1, position)
+
+
+def route(ids: Tensor, N: int) -> tuple[Tensor, Tensor]:
+    """The pairs' order by expert, tokens ascending within one, int32, and the runs' bounds (N+1,)
+    int32.
+    """
+    flat = ids.flatten()
+    if N <= 1 << 15:
+        flat = flat.short()  # half the radix passes
+    in_order, order = flat.sort(stable=True)
+    if ids.is_cuda:  # bincount would wait for the device
+        names = torch.arange(
+            N + 1, dtype=flat.dtype if N < 1 << 15 else torch.int32, device=ids.device
+        )
+        return order.int(), torch.searchsorted(in_order, names, out_int32=True)
+    bounds = torch.zeros(N + 1, dtype=torch.int32)
+    torch.cumsum(torch.bincount(flat, minlength=N), 0, dtype=torch.int32, out=bounds[1:])
+    return order.int(), bounds
+
+
+def gathered_dot(x_TD: Tensor, table_ND: Tensor, ids_TP: Tensor, order: Tensor | None) -> Tensor:
+    """dot[t, p] = x[t] · table[ids[t, p]], at least float32.
+
+    In expert order each table row is read once, in sequence, and x stays in cache; the scalars are
+    put back.
+    """
+    T, P = ids_TP.shape
+    flat, N = ids_TP.flatten(), table_ND.shape[0]
+    wide = torch.promote_types(x_TD.dtype, torch.float32)
+    if order is None and x_TD.dtype == wide:
+        starts = torch.arange(0, T * P + 1, P, dtype=flat.dtype, device=flat.device)
+        pattern = torch.sparse_csr_tensor(
+            starts, flat, x_TD.new_zeros(T * P), (T, N), check_invariants=False
+        )
+        return torch.sparse.sampled_addmm(pattern, x_TD, table_ND.t(), beta=0).values().view(T, P)
+    if order is None:
+        tokens = torch.arange(T, dtype=flat.dtype, device=flat.device).repeat_interleave(P)
+    else:
+        flat, tokens = flat.index_select(0, order), tokens_of(order, P).to(flat.dtype)
+    starts = torch.arange(0, T * P, P, dtype=flat.dtype, device=flat.device)
+    dots = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        x_TD, table_ND, flat, starts, tokens, 0
+    ).to(wide)
+    if order is not None:
+        dots = torch.empty_like(dots).scatter_(0, order.long(), dots)
+    return dots.view(T, P)
+
+
+def tokens_of(order: Tensor, P: int) -> Tensor:
+    """The token of each pair; integer division is not vectorised on the CPU, a shift is."""
+    return order >> (P.bit_length() - 1) if P.bit_count() == 1 else order // P
+
+
+def weighted_sum(weights_TP: Tensor, table_ND: Tensor, ids_TP: Tensor) -> Tensor:
+    """y[t] = Σ_p weight[t, p] · table[ids[t, p]]."""
+    weights_TP = weights_TP.to(table_ND.dtype)
+    return F.embedding_bag(ids_TP, table_ND, per_sample_weights=weights_TP, mode="sum")
+
+
+def table_gradient(
+    weights_TP: Tensor, rows_TD: Tensor, order: Tensor, bounds: Tensor, touched: Tensor | None
+) -> Tensor:
+    """Row n is the sum over the pairs routed to expert n of weight · row of the pair's token.
+
+    All N rows, or those of the experts in `touched`, which must name every expert with a pair.
+    """
+    starts = bounds[:-1] if touched is None else bounds.index_select(0, touched)
+    weights = weights_TP.flatten().index_select(0, order).to(rows_TD.dtype)
+    return F.embedding_bag(
+        tokens_of(order, weights_TP.shape[1]),
+        rows_TD,
+        starts,
+        per_sample_weights=weights,
+        mode="sum",
+    )

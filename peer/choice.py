@@ -1,0 +1,61 @@
+"""Which implementation `impl` means, and why: the small table behind "auto" and `peer.explain`."""
+
+import functools
+import importlib.util
+import os
+from collections.abc import Sequence
+
+import torch
+
+IMPLEMENTATIONS = ("auto", "reference", "compiled", "aten", "triton")
+TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+# Pairs from which the dots go in expert order even where no table gradient needs the order.
+# Triton: predicted from counted bytes at d=256, N=1024² (token-major 253 µs, expert order 213 + 36
+# at 8,192 tokens; 1,012 against 657 + 99 at 32,768); not yet measured on a GPU. ATen: never; the
+# sort costs what it saves (see LOG.md).
+EXPERT_ORDER_PAIRS = {"triton": 16_384 * 128}
+
+
+def resolve(impl: str, device: torch.device, dtype: torch.dtype, pairs: int | None = None) -> str:
+    """The implementation that `impl` means for these tensors; raises ValueError for one that cannot
+    run.
+
+    "auto" is "triton" on a GPU with triton installed and a dtype its kernels take, otherwise
+    "aten".
+    """
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}; got {impl!r}")
+    if impl == "auto":
+        runs = device.type == "cuda" and triton_installed() and dtype in TRITON_DTYPES
+        return "triton" if runs else "aten"
+    if impl == "triton":
+        check_triton(device, dtype, pairs)
+    return impl
+
+
+def check_triton(device: torch.device, dtype: torch.dtype, pairs: int | None) -> None:
+    if not triton_installed():
+        raise ValueError("impl='triton' needs the package triton; install it, or use impl='aten'")
+    if device.type not in ("cuda", "meta") and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ValueError(
+            "impl='triton' runs on a GPU, or anywhere with TRITON_INTERPRET=1; "
+            f"got tensors on {device}; use impl='aten'"
+        )
+    if dtype not in TRITON_DTYPES:
+        raise ValueError(
+            f"impl='triton' takes float32, bfloat16 or float16; got {dtype}; use impl='aten'"
+        )
+    if pairs is not None and pairs >= 2**31:
+        raise ValueError(f"impl='triton' takes fewer than 2³¹ (token, expert) pairs; got {pairs}")
+
+
+@functools.cache
+def triton_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def prefers_expert_order(name: str, pairs: Sequence[int]) -> bool:
+    """Whether a forward alone is better served by pairs sorted by expert."""
+    T, P = pairs
+    return EXPERT_ORDER_PAIRS.get(name, float("inf")) <= T * P

@@ -1,0 +1,114 @@
+"""What each operator costs: FLOPs, a multiply-add counted as 2, and bytes that must move.
+
+A FLOP formula takes the operator's arguments with shapes in the place of tensors (None where the
+argument is None), the convention of `torch.utils.flop_counter.register_flop_formula`. Only dot
+products and weighted sums are counted: comparisons, nonlinearities and the sort are free.
+
+Bytes are the compulsory traffic: each distinct table row, each token and each pair's scalars once.
+They are a bound from counting, not a measurement.
+"""
+
+import math
+from collections.abc import Callable
+
+
+def retrieve_flops(query, sub_keys, topk, scores, impl, **_) -> int:
+    T, H, width = query
+    return 2 * T * H * width * sub_keys[-2]
+
+
+def retrieve_backward_flops(
+    grad, scores, ids, query, sub_keys, nonlinearity, impl, need_query, need_keys, **_
+) -> int:
+    T, H, K = ids
+    return 2 * T * H * K * query[-1] * (need_query + need_keys)
+
+
+def experts_flops(x, ids, scores, down, up, gate=None, *_, **__) -> int:
+    T, P = ids
+    return 2 * T * P * x[1] * (3 if gate else 2)
+
+
+def experts_backward_flops(
+    grad_y,
+    x,
+    ids,
+    scores,
+    down,
+    up,
+    gate,
+    order,
+    bounds,
+    touched,
+    hidden,
+    gates,
+    activation,
+    impl,
+    need_x,
+    need_scores,
+    need_tables,
+    **_,
+) -> int:
+    T, P = ids
+    inner = 2 if gate else 1
+    passes = 1 + inner * need_x + (1 + inner) * need_tables
+    return 2 * T * P * x[1] * passes
+
+
+def bag_flops(ids, scores, table, *_, **__) -> int:
+    T, P = ids
+    return 2 * T * P * table[1]
+
+
+def bag_backward_flops(
+    grad_y, ids, scores, table, order, bounds, touched, impl, need_scores, need_table, **_
+) -> int:
+    T, P = ids
+    return 2 * T * P * table[1] * (need_scores + need_table)
+
+
+def no_flops(*_, **__) -> int:
+    return 0
+
+
+FLOPS: dict[str, Callable[..., int]] = {
+    "peer::retrieve": retrieve_flops,
+    "peer::retrieve_backward": retrieve_backward_flops,
+    "peer::route": no_flops,
+    "peer::touched": no_flops,
+    "peer::experts": experts_flops,
+    "peer::experts_backward": experts_backward_flops,
+    "peer::bag": bag_flops,
+    "peer::bag_backward": bag_backward_flops,
+}
+
+
+def distinct_experts(pairs: int, experts: int) -> float:
+    """How many of N experts P·T uniform draws are expected to touch."""
+    return -experts * math.expm1(pairs * math.log1p(-1 / experts)) if experts > 1 else 1.0
+
+
+def retrieve_bytes(tokens, heads, topk, dim_key, sub_keys, element_bytes) -> int:
+    """Queries and sub-keys in; a 4-byte score and a 4-byte id per selected expert out."""
+    query = tokens * heads * dim_key
+    return (query + sub_keys * dim_key) * element_bytes + 8 * tokens * heads * topk
+
+
+def experts_bytes(tokens, pairs, dim, distinct, element_bytes, tables=2) -> float:
+    """Forward: each distinct row of each table, x in, y out, id and score in, pre-activations
+    out.
+    """
+    rows = tables * distinct * dim * element_bytes
+    return rows + 2 * tokens * dim * element_bytes + pairs * (4 + element_bytes + 4 * (tables - 1))
+
+
+def experts_backward_bytes(
+    tokens, pairs, dim, distinct, experts, element_bytes, tables=2, table_grad="dense"
+) -> float:
+    """Backward: distinct rows in, x and dy in, dx out, table gradients out, the pairs' scalars both
+    ways.
+    """
+    rows_out = experts if table_grad == "dense" else distinct
+    rows = tables * (distinct + rows_out) * dim * element_bytes
+    scalars = pairs * (4 + 2 * element_bytes + 4 * (tables - 1))
+    return rows + 3 * tokens * dim * element_bytes + scalars

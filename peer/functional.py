@@ -1,0 +1,227 @@
+"""The three verbs of the package: validate, then dispatch on `impl`. Nothing here computes.
+
+`impl` names one implementation and never falls back silently: a name that cannot run raises and
+says why.
+"""
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from peer import operators, reference
+from peer.choice import prefers_expert_order, resolve
+
+TABLE_GRADS = ("dense", "sparse")
+
+
+def retrieve(
+    query_THQ: Tensor, sub_keys: Tensor, topk: int, *, scores: str = "softmax", impl: str = "auto"
+) -> tuple[Tensor, Tensor]:
+    """The `topk` experts whose product keys match each query best, exactly (paper, eq. 1, 2, 4, 5).
+
+    Args:
+        query_THQ: (T, H, 2·Q) queries, T tokens and H heads.
+        sub_keys: (2, S, Q) shared by the heads, or (2, H, S, Q); expert i·S + j has the key [row i;
+        row j]. topk: experts per head, at most S.
+        scores: "softmax", "sigmoid" or "relu" over the selected experts.
+
+    Returns:
+        scores (T, H, topk), differentiable, and ids (T, H, topk) int32; best first, ties by the
+        lowest id.
+    """
+    check_one_of("scores", scores, reference.SCORES)
+    if query_THQ.dim() != 3 or sub_keys.dim() not in (3, 4) or sub_keys.shape[0] != 2:
+        raise ValueError(
+            "retrieve takes queries (T, H, 2·Q) and sub-keys (2, S, Q) or (2, H, S, Q); "
+            f"got {tuple(query_THQ.shape)} and {tuple(sub_keys.shape)}"
+        )
+    if query_THQ.shape[-1] != 2 * sub_keys.shape[-1]:
+        raise ValueError(
+            "queries must be twice as wide as sub-keys; "
+            f"got {query_THQ.shape[-1]} and {sub_keys.shape[-1]}"
+        )
+    if sub_keys.dim() == 4 and sub_keys.shape[1] != query_THQ.shape[1]:
+        raise ValueError(f"queries have {query_THQ.shape[1]} heads, sub-keys {sub_keys.shape[1]}")
+    if not 1 <= topk <= sub_keys.shape[-2]:
+        raise ValueError(
+            f"topk must be between 1 and the {sub_keys.shape[-2]} sub-keys per half; got {topk}"
+        )
+    check_same("retrieve", query=query_THQ, sub_keys=sub_keys)
+    name = resolve(impl, query_THQ.device, query_THQ.dtype)
+    if name in EAGER:
+        return EAGER[name]("retrieve")(query_THQ, sub_keys, topk, scores)
+    scores_THK, ids_THK = operators.retrieve(query_THQ, sub_keys, topk, scores, name)
+    return scores_THK.to(query_THQ.dtype), ids_THK
+
+
+def experts(
+    x_TD: Tensor,
+    ids_TP: Tensor,
+    scores_TP: Tensor,
+    down_ND: Tensor,
+    up_ND: Tensor,
+    gate_ND: Tensor | None = None,
+    *,
+    activation: str = "gelu",
+    table_grad: str = "dense",
+    impl: str = "auto",
+) -> Tensor:
+    """The retrieved single-neuron experts, weighted and summed (paper, eq. 3 and 6).
+
+    Args:
+        x_TD: (T, D) tokens.
+        ids_TP: (T, P) integer expert ids in [0, N).
+        scores_TP: (T, P) weights of the experts.
+        down_ND, up_ND, gate_ND: (N, D) tables u, v and, for GLU experts, the gate's.
+        activation: "gelu", "relu" or "silu".
+        table_grad: "dense" gradients of N rows, or "sparse" ones (coalesced sparse_coo) that hold
+            the rows
+            touched by this call: less work and memory while T·P is not far above N, and what
+            `torch.optim.SparseAdam` and `peer.optim` read. Needs impl "aten" or "triton", outside
+            compile.
+
+    Under autocast x and scores are cast to the tables' dtype, which is the result's.
+
+    Returns:
+        (T, D): Σ_p score_p · σ(u_pᵀ x) · v_p; with a gate table σ(gate_pᵀ x) · (u_pᵀ x) replaces
+        σ(u_pᵀ x).
+    """
+    check_one_of("activation", activation, reference.ACTIVATIONS)
+    check_pairs("experts", ids_TP, scores_TP)
+    tables = {"down": down_ND, "up": up_ND} | ({} if gate_ND is None else {"gate": gate_ND})
+    for name, table in tables.items():
+        if table.shape != down_ND.shape or table.dim() != 2:
+            raise ValueError(
+                f"{name} must be (N, D) like down {tuple(down_ND.shape)}; got {tuple(table.shape)}"
+            )
+    if x_TD.dim() != 2 or x_TD.shape[1] != down_ND.shape[1] or x_TD.shape[0] != ids_TP.shape[0]:
+        raise ValueError(
+            f"x must be (T, D) = ({ids_TP.shape[0]}, {down_ND.shape[1]}); got {tuple(x_TD.shape)}"
+        )
+    if autocasts(x_TD):
+        x_TD, scores_TP = x_TD.to(down_ND.dtype), scores_TP.to(down_ND.dtype)
+    check_same("experts", x=x_TD, scores=scores_TP, **tables)
+    check_device("experts", ids_TP, x_TD)
+    name = resolve(impl, x_TD.device, x_TD.dtype, pairs=ids_TP.numel())
+    check_table_grad(table_grad, name)
+    if name in EAGER:
+        return EAGER[name]("experts")(x_TD, ids_TP, scores_TP, down_ND, up_ND, gate_ND, activation)
+    x_TD, ids_TP, scores_TP = x_TD.contiguous(), ids_TP.contiguous(), scores_TP.contiguous()
+    order, bounds = routed(ids_TP, tables.values(), name)
+    y_TD, *_ = operators.experts(
+        x_TD,
+        ids_TP,
+        scores_TP,
+        down_ND.contiguous(),
+        up_ND.contiguous(),
+        None if gate_ND is None else gate_ND.contiguous(),
+        order,
+        bounds,
+        activation,
+        table_grad,
+        name,
+    )
+    return y_TD
+
+
+def bag(
+    ids_TP: Tensor,
+    scores_TP: Tensor,
+    table_ND: Tensor,
+    *,
+    table_grad: str = "dense",
+    impl: str = "auto",
+) -> Tensor:
+    """The weighted sum of table rows: (T, P) ids in [0, N) and scores, (N, D) table → (T, D).
+
+    table_grad and autocast as in `experts`.
+    """
+    check_pairs("bag", ids_TP, scores_TP)
+    if table_ND.dim() != 2:
+        raise ValueError(f"table must be (N, D); got {tuple(table_ND.shape)}")
+    if autocasts(table_ND):
+        scores_TP = scores_TP.to(table_ND.dtype)
+    check_same("bag", scores=scores_TP, table=table_ND)
+    check_device("bag", ids_TP, table_ND)
+    name = resolve(impl, table_ND.device, table_ND.dtype, pairs=ids_TP.numel())
+    check_table_grad(table_grad, name)
+    if name in EAGER:
+        return EAGER[name]("bag")(ids_TP, scores_TP, table_ND)
+    ids_TP, scores_TP, table_ND = ids_TP.contiguous(), scores_TP.contiguous(), table_ND.contiguous()
+    order, bounds = routed(ids_TP, [table_ND], name)
+    return operators.bag(ids_TP, scores_TP, table_ND, order, bounds, table_grad, name)
+
+
+def routed(ids_TP: Tensor, tables, name: str) -> tuple[Tensor | None, Tensor | None]:
+    """The pairs sorted by expert, once for forward and backward, where a table gradient will need
+    them.
+    """
+    tables = list(tables)
+    needed = torch.is_grad_enabled() and any(table.requires_grad for table in tables)
+    if not needed and not prefers_expert_order(name, ids_TP.shape):
+        return None, None
+    return operators.route(ids_TP, tables[0].shape[0], name)
+
+
+@functools.cache
+def compiled(verb: str) -> Callable:
+    """`torch.compile` of the reference: one callable per verb for the life of the process."""
+    return torch.compile(getattr(reference, verb))
+
+
+EAGER: dict[str, Callable[[str], Callable]] = {
+    "reference": lambda verb: getattr(reference, verb),
+    "compiled": compiled,
+}
+
+
+def autocasts(like: Tensor) -> bool:
+    """The meta device knows no autocast, and asking there raises."""
+    kind = like.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def check_one_of(what: str, value: str, allowed) -> None:
+    if value not in allowed:
+        raise ValueError(f"{what} must be one of {', '.join(allowed)}; got {value!r}")
+
+
+def check_table_grad(table_grad: str, name: str) -> None:
+    check_one_of("table_grad", table_grad, TABLE_GRADS)
+    if table_grad == "sparse" and name in EAGER:
+        raise ValueError(
+            f"impl={name!r} gives dense table gradients; for sparse ones use 'aten' or 'triton'"
+        )
+    if table_grad == "sparse" and torch.compiler.is_compiling():
+        raise ValueError(
+            "table_grad='sparse' has no compiled backward; use 'dense' under torch.compile"
+        )
+
+
+def check_device(verb: str, ids: Tensor, like: Tensor) -> None:
+    if ids.device != like.device:
+        raise TypeError(
+            f"{verb} takes one device; got ids on {ids.device}, the rest on {like.device}"
+        )
+
+
+def check_pairs(verb: str, ids_TP: Tensor, scores_TP: Tensor) -> None:
+    if ids_TP.dim() != 2 or ids_TP.shape != scores_TP.shape:
+        raise ValueError(
+            f"{verb} takes ids and scores of one shape (T, P); "
+            f"got {tuple(ids_TP.shape)} and {tuple(scores_TP.shape)}"
+        )
+    if ids_TP.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"ids must be int32 or int64; got {ids_TP.dtype}")
+
+
+def check_same(verb: str, **tensors: Tensor) -> None:
+    kinds = {name: (t.dtype, t.device) for name, t in tensors.items()}
+    if len(set(kinds.values())) > 1:
+        given = ", ".join(f"{name} {dtype} on {device}" for name, (dtype, device) in kinds.items())
+        raise TypeError(f"{verb} takes one dtype and one device; got {given}")
+    dtype = next(iter(tensors.values())).dtype
+    if not dtype.is_floating_point:
+        raise TypeError(f"{verb} takes floating-point tensors; got {dtype}")

@@ -1,0 +1,178 @@
+"""Product-key routing: the query network and the two sets of sub-keys, shared by PEER and by
+PKM.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from peer.functional import check_one_of, retrieve
+from peer.reference import SCORES
+
+QUERY_NORMS = ("batch", "layer", None)
+
+
+class ProductKeyRouter(nn.Module):
+    """Maps a token to H·K of N experts and their scores (paper, eq. 1, 2, 4, 5 and Algorithm 1).
+
+    Args:
+        dim: D, model width.
+        experts: N, a perfect square.
+        heads: H, each with its own query.
+        topk: K experts per head, at most √N.
+        dim_key: width of a query, even; each half meets its own √N sub-keys.
+        query_norm: over the query network's output: "batch" (the paper's), "layer" (per head) or
+        None. scores: nonlinearity over the selected experts: "softmax" (the paper's), "sigmoid" or
+        "relu". shared_keys: one set of sub-keys for all heads (the paper's), or one per head
+        (PKM's). impl: see `peer.functional`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        experts: int,
+        heads: int,
+        topk: int,
+        dim_key: int,
+        query_norm: str | None,
+        scores: str,
+        shared_keys: bool,
+        impl: str,
+    ) -> None:
+        super().__init__()
+        check_square(experts)
+        check_one_of("scores", scores, SCORES)
+        if query_norm not in QUERY_NORMS:
+            raise ValueError(f"query_norm must be 'batch', 'layer' or None; got {query_norm!r}")
+        if dim_key < 2 or dim_key % 2:
+            raise ValueError(
+                f"dim_key must be even and positive, one half per sub-key; got {dim_key}"
+            )
+        for name, value in (("dim", dim), ("heads", heads), ("topk", topk)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1; got {value}")
+        sub_keys = math.isqrt(experts)
+        if topk > sub_keys:
+            raise ValueError(f"topk must be at most √experts = {sub_keys}; got {topk}")
+        self.dim, self.experts, self.heads, self.topk, self.dim_key = (
+            dim,
+            experts,
+            heads,
+            topk,
+            dim_key,
+        )
+        self.query_norm, self.scores, self.shared_keys, self.impl = (
+            query_norm,
+            scores,
+            shared_keys,
+            impl,
+        )
+        # Both norms bring a bias of their own.
+        self.query = nn.Linear(dim, heads * dim_key, bias=query_norm is None)
+        self.norm: nn.Module
+        if query_norm == "batch":
+            self.norm = nn.BatchNorm1d(heads * dim_key)
+        elif query_norm == "layer":
+            self.norm = nn.LayerNorm(dim_key)
+        else:
+            self.norm = nn.Identity()
+        shape = (2, sub_keys, dim_key // 2) if shared_keys else (2, heads, sub_keys, dim_key // 2)
+        self.sub_keys = nn.Parameter(torch.empty(shape))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Unit-variance queries and product keys whose match with a query has unit variance."""
+        nn.init.normal_(self.query.weight, std=self.dim**-0.5)
+        if self.query.bias is not None:
+            nn.init.zeros_(self.query.bias)
+        if isinstance(self.norm, nn.BatchNorm1d | nn.LayerNorm):
+            self.norm.reset_parameters()
+        nn.init.normal_(self.sub_keys, std=self.dim_key**-0.5)
+
+    def forward(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (T, D) → scores (T, H, K) and expert ids (T, H, K) int32."""
+        query = self.query(x_TD)
+        if self.query_norm == "layer":
+            query = self.norm(query.unflatten(-1, (self.heads, -1)))
+        elif query.shape[0] > 0:
+            query = self.norm(query)
+        query_THQ = query.view(-1, self.heads, self.dim_key)
+        return retrieve(
+            query_THQ, self.sub_keys.to(query.dtype), self.topk, scores=self.scores, impl=self.impl
+        )
+
+    def squared_scores_at_init(self) -> float:
+        """E[Σ_heads Σ_k score²] at initialisation, where a match is a standard normal.
+
+        The i-th best of N matches lies near the normal quantile 1 − (i − ½)/N, so the selected
+        scores are the nonlinearity of those K quantiles.
+        """
+        rank = torch.arange(self.topk, dtype=torch.float64, device="cpu")
+        best = torch.special.ndtri(1 - (rank + 0.5) / self.experts)
+        return self.heads * SCORES[self.scores](best).square().sum().item()
+
+    def flops(self, tokens: int) -> dict[str, int]:
+        """Forward FLOPs by part, a multiply-add counted as 2; comparisons and norms are left
+        out.
+        """
+        per_token = 2 * self.heads * self.dim_key
+        return {
+            "query": tokens * per_token * self.dim,
+            "sub_keys": tokens * per_token * self.sub_keys.shape[-2],
+            "merge": 0,
+        }
+
+    def parameter_parts(self) -> dict[str, int]:
+        """Parameters by part; every token meets all of them."""
+        query = [*self.query.parameters(), *self.norm.parameters()]
+        return {
+            "query": sum(p.numel() for p in query),
+            "sub_keys": self.sub_keys.numel(),
+            "merge": 0,
+        }
+
+    def distinct(self, tokens: int, ids: Tensor | None = None) -> int:
+        """Experts that a call with `tokens` reads at least once, of the given ids or of uniform routing.
+
+        A head's K ids are distinct, so uniform routing leaves an expert out with (1 − K/N)^(T·H).
+        """
+        if ids is not None:
+            return ids.unique().numel()
+        return round(self.experts * (1 - (1 - self.topk / self.experts) ** (tokens * self.heads)))
+
+    def bytes_moved(self, tokens: int) -> dict[str, int]:
+        """Bytes of one forward call by part: a part reads its operands once and writes its results once."""
+        size, parameters = self.sub_keys.element_size(), self.parameter_parts()
+        queries = tokens * self.heads * self.dim_key * size
+        # A candidate is a score and an int32 position.
+        candidates = tokens * self.heads * 2 * self.topk * (size + 4)
+        return {
+            "query": (tokens * self.dim + parameters["query"]) * size + queries,
+            "sub_keys": queries + parameters["sub_keys"] * size + candidates,
+            "merge": candidates + candidates // 2,
+        }
+
+    def activation_bytes(self, tokens: int) -> dict[str, int]:
+        """Bytes kept for backward by part: inputs of products, scores and ids."""
+        size = self.sub_keys.element_size()
+        return {
+            "query": tokens * self.dim * size,
+            "sub_keys": tokens * self.heads * self.dim_key * size,
+            "merge": tokens * self.heads * self.topk * (size + 4),
+        }
+
+    def extra_repr(self) -> str:
+        return (
+            f"dim={self.dim}, experts={self.experts}, heads={self.heads}, topk={self.topk}, "
+            f"dim_key={self.dim_key}, query_norm={self.query_norm!r}, scores={self.scores!r}, "
+            f"shared_keys={self.shared_keys}"
+        )
+
+
+def check_square(experts: int) -> None:
+    root = math.isqrt(max(experts, 0))
+    if experts < 1 or root * root != experts:
+        near = " and ".join(str(n * n) for n in (root, root + 1) if n > 0)
+        raise ValueError(f"experts must be a perfect square, got {experts}; nearest are {near}")

@@ -1,0 +1,1 @@
+"""Matched budgets: what every layer costs, by three counters, and the configurations that cost the same."""

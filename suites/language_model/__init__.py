@@ -1,0 +1,1 @@
+"""The decoder that holds the layers, its data, its training loop and its evaluation."""

@@ -1,0 +1,57 @@
+"""A training run as a frozen value: everything that decides its result. Imports no torch."""
+
+from typing import Literal
+
+from pydantic import Field, JsonValue, PositiveFloat, PositiveInt
+
+from suites.records.record import Model
+
+
+class Backbone(Model):
+    """The decoder around the layer under test."""
+
+    blocks: PositiveInt
+    dim: PositiveInt
+    attention_heads: PositiveInt
+    context: PositiveInt = Field(description="tokens per sequence")
+
+
+class Optimization(Model):
+    """AdamW on a cosine that ends with the run; tables have a learning rate of their own."""
+
+    learning_rate: PositiveFloat
+    table_learning_rate: PositiveFloat
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = Field(default=0.1, description="of backbone matrices; tables have none")
+    gradient_clip: PositiveFloat = 1.0
+    warmup_share: float = Field(default=0.02, description="of the steps")
+    final_share: float = Field(default=0.1, description="of the learning rate, at the last step")
+
+
+class Text(Model):
+    """A tokenised corpus, identified by content: the same digests are the same tokens."""
+
+    source: str = Field(description="'stdlib', 'hub:NAME@REVISION', or names of local files")
+    tokenizer: str = Field(description="'bytes', or the name of a SentencePiece file")
+    tokenizer_sha256: str | None = Field(description="None for bytes")
+    sha256: str = Field(description="of the token cache, training and validation together")
+
+
+class TrainingCase(Model):
+    """One run. Tokens are not stated: they follow from the budget and the model's FLOPs per token."""
+
+    layer: str
+    options: dict[str, JsonValue] = Field(description="of the layer, defaults included")
+    sites: tuple[int, ...] = Field(
+        description="blocks whose feed-forward is `layer`; the rest is dense"
+    )
+    backbone: Backbone
+    optimization: Optimization
+    budget_flops: PositiveFloat = Field(description="training FLOPs, forward and backward")
+    batch_sequences: PositiveInt
+    evaluation_tokens: PositiveInt
+    text: Text
+    seed: int
+    device: Literal["cpu", "cuda"]
+    threads: PositiveInt = Field(description="of the CPU; part of the case since sums depend on it")

@@ -1,0 +1,130 @@
+"""The registry: a layer is one file in `baselines/` (or `peer/`) and one line here."""
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from baselines import PKM, DenseFFW, ExpertChoiceMoE, TopKMoE
+from peer import PEER
+from suites.errors import UserError
+
+
+class FeedForward(Protocol):
+    """What every layer offers beside `forward`: (..., dim) → (..., dim)."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def tables(self) -> list[nn.Parameter]:
+        """Parameters read sparsely, trained at the table learning rate."""
+
+    def parameter_parts(self) -> dict[str, int]:
+        """Parameters by part: the same parts in the same order as all closed forms below."""
+
+    def active_parameter_parts(self) -> dict[str, int]:
+        """Parameters that one token meets, by part."""
+
+    def active_parameters(self) -> int:
+        """Their sum."""
+
+    def selected(self, x: Tensor) -> Tensor | None:
+        """Ids of what tokens (..., dim) select, None where a call reads every parameter."""
+
+    def flops(self, tokens: int) -> dict[str, int]:
+        """Forward FLOPs by part for one call with `tokens`, a multiply-add counted as 2.
+
+        Comparisons, elementwise functions, norms, lookups and additions of rows are left out.
+        """
+
+    def backward_flops(self, tokens: int) -> dict[str, int]:
+        """FLOPs by part of the gradients of parameters and tokens."""
+
+    def bytes_moved(self, tokens: int, ids: Tensor | None = None) -> dict[str, int]:
+        """Bytes by part that a forward call cannot avoid at the parameters' dtype.
+
+        Each part reads its operands once and writes its results once, a row or an expert once per call
+        however many tokens select it. `ids` are those of `selected`; without them routing is uniform.
+        """
+
+    def activation_bytes(self, tokens: int) -> dict[str, int]:
+        """Bytes by part that backward needs beside parameters and what is elementwise in them."""
+
+
+LAYERS: dict[str, Callable[..., Any]] = {
+    "dense": DenseFFW,
+    "dense_glu": partial(DenseFFW, glu=True),
+    "expert_choice": ExpertChoiceMoE,
+    "topk_moe": TopKMoE,
+    "pkm": PKM,
+    "peer": PEER,
+}
+
+
+class Freedom(NamedTuple):
+    """The numbers of a layer that a matched comparison may vary; the others keep the paper's values."""
+
+    values: dict[str, Callable[[int], Sequence[int]]]  # option → its values given dim, rising
+    allowed: Callable[[dict[str, Any]], bool] = lambda options: True
+
+
+DOUBLINGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+
+def hidden(dim: int) -> Sequence[int]:
+    return range(1, 8 * dim + 1)
+
+
+def doublings(dim: int) -> Sequence[int]:
+    return DOUBLINGS
+
+
+def squares(dim: int) -> Sequence[int]:
+    return [S * S for S in range(1, 1024 + 1)]
+
+
+def in_the_papers_range(options: dict[str, Any]) -> bool:
+    """Up to h·k = 512 (figure 3b); N up to 1024² (figure 3a) is in `squares`."""
+    rows = math.isqrt(options.get("experts") or options["memories"])
+    return options["topk"] <= rows and options["heads"] * options["topk"] <= 512
+
+
+VARIES: dict[str, Freedom] = {
+    "dense": Freedom({"hidden": hidden}),
+    "dense_glu": Freedom({"hidden": hidden}),
+    "expert_choice": Freedom({"hidden": hidden}),
+    "topk_moe": Freedom({"hidden": hidden}),
+    "pkm": Freedom(
+        {"heads": doublings, "topk": doublings, "memories": squares}, in_the_papers_range
+    ),
+    "peer": Freedom(
+        {"heads": doublings, "topk": doublings, "experts": squares}, in_the_papers_range
+    ),
+}
+
+
+def build(layer: str, dim: int, options: dict[str, Any]) -> Any:
+    """The registered `layer` of width `dim`; raises UserError for an unknown layer or option."""
+    resolve_options(layer, options)
+    return LAYERS[layer](dim, **options)
+
+
+def check_registered(layer: str) -> None:
+    if layer not in LAYERS:
+        raise UserError(f"unknown layer {layer!r}; registered are {', '.join(LAYERS)}")
+
+
+def resolve_options(layer: str, options: dict[str, Any]) -> dict[str, Any]:
+    """`options` with the layer's defaults filled in, so that a record states every choice."""
+    check_registered(layer)
+    parameters = inspect.signature(LAYERS[layer]).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if unknown := set(options) - set(defaults):
+        raise UserError(
+            f"{layer} has no option {', '.join(sorted(unknown))}; it has {', '.join(defaults)}"
+        )
+    return defaults | options

@@ -1,0 +1,34 @@
+"""Why a cell moved: the machine, a baseline, the code, or nothing but noise."""
+
+from suites.records.quantity import quantity
+from suites.records.verdict import Row, invalid
+
+CONTROLS = ("gemm", "copy")  # cells without code of ours: when they move, the machine moved
+BASELINES = ("dense", "dense_glu", "expert_choice", "topk_moe", "pkm")
+
+
+def explained(rows: list[Row], same_code: bool) -> list[Row]:
+    """Every row with a note on its cause; times beside a control that moved are INVALID."""
+    moved = [row for row in rows if is_control(row) and row.verdict in ("FASTER", "SLOWER")]
+    return [explain(row, moved, same_code) for row in rows]
+
+
+def is_control(row: Row) -> bool:
+    return row.cell.split()[0] in CONTROLS
+
+
+def explain(row: Row, moved: list[Row], same_code: bool) -> Row:
+    if row.cause or row.metric == "status" or row.verdict in ("SAME", "NEW", "REMOVED"):
+        return row
+    what = quantity(row.metric)
+    timed = what is not None and what.kind == "time"
+    if timed and moved:
+        return invalid(row, f"machine moved: control {moved[0].cell} is {moved[0].verdict}")
+    if row.verdict == "UNDECIDED":
+        reason = "one value on a side has no interval" if row.low is None else "noise"
+        advice = "nox -s regress measures in rounds" if timed else "more seeds decide"
+        return row.model_copy(update={"cause": f"{reason}; {advice}"})
+    if timed and same_code:
+        return row.model_copy(update={"cause": "noise or machine: the code is the same"})
+    baseline = row.cell.split()[0] in BASELINES
+    return row.model_copy(update={"cause": "baseline moved" if baseline else "code"})

@@ -1,0 +1,53 @@
+"""What the comparison and the history ask git for; nothing here changes a checkout."""
+
+import subprocess
+from pathlib import Path
+
+from suites.errors import UserError
+
+
+class Repository:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def resolve(self, name: str) -> str:
+        """The full sha of a commit, tag or branch; raises UserError for an unknown one."""
+        found = self.git(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
+        )
+        if found is None:
+            raise UserError(
+                f"unknown commit {name!r}; give a commit, tag or branch of this repository "
+                "(a shallow clone knows few: git fetch --unshallow)"
+            )
+        return found
+
+    def ancestors(self, commit: str) -> list[str]:
+        """`commit` and all commits before it, newest first; empty where git does not know it."""
+        return (self.git("rev-list", "--topo-order", commit, "--") or "").split()
+
+    def between(self, good: str, bad: str) -> list[str]:
+        """Commits after `good` up to and without `bad`, oldest first."""
+        listed = (
+            self.git("rev-list", "--topo-order", "--reverse", f"{good}..{bad}", "--") or ""
+        ).split()
+        return listed[:-1]
+
+    def subject(self, commit: str) -> str:
+        return self.git("show", "--no-patch", "--format=%s", commit, "--") or ""
+
+    def changes(self) -> str:
+        """Changed and untracked files, results left out: they are data."""
+        return (
+            self.git("status", "--porcelain", "--untracked-files=all", "--", ".", ":!results") or ""
+        )
+
+    def git(self, *arguments: str) -> str | None:
+        """Output of git, None where it fails."""
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(self.root), *arguments], capture_output=True, text=True
+            )
+        except FileNotFoundError as error:
+            raise UserError("git is not installed; commits cannot be looked up") from error
+        return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,59 @@
+"""A comparison as a table for the terminal, Markdown, CSV or JSON."""
+
+import io
+import json
+from typing import Literal
+
+import pandas as pd
+from tabulate import tabulate
+
+from suites.records.verdict import Row
+
+Format = Literal["table", "markdown", "csv", "json"]
+FORMATS: tuple[Format, ...] = ("table", "markdown", "csv", "json")
+
+
+def render(rows: list[Row], notes: list[str], form: Format) -> str:
+    """CSV and JSON hold full numbers; JSON holds the notes too, tables print them below."""
+    if form == "json":
+        body = {"notes": notes, "rows": [row.model_dump() for row in rows]}
+        return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False)
+    if form == "csv":
+        buffer = io.StringIO()
+        frame = pd.DataFrame([row.model_dump() for row in rows], columns=list(Row.model_fields))
+        frame.to_csv(buffer, index=False, lineterminator="\n")
+        return buffer.getvalue().rstrip("\n")
+    shown = tabulate(
+        [cells(row) for row in rows],
+        headers=["suite", "cell", "metric", "BASE", "HEAD", "ratio", "95 % interval",
+                 "finds", "verdict", "cause"],
+        tablefmt="simple" if form == "table" else "pipe",
+        disable_numparse=True,
+    )  # fmt: skip
+    lines = [f"- {note}" for note in [*notes, counted(rows)]]
+    return "\n".join([shown, "", *lines])
+
+
+def cells(row: Row) -> list[str]:
+    interval = "–" if row.low is None or row.high is None else f"{row.low:.3f} … {row.high:.3f}"
+    return [
+        row.suite,
+        row.cell,
+        row.metric,
+        "–" if row.base is None else f"{row.base:,.5g}",
+        "–" if row.head is None else f"{row.head:,.5g}",
+        "–" if row.ratio is None else f"{row.ratio:.3f}",
+        interval,
+        "–" if row.detectable is None else f"{row.detectable:+.1%}",
+        row.verdict,
+        row.cause,
+    ]
+
+
+def counted(rows: list[Row]) -> str:
+    """How often each verdict was given, and what `finds` means."""
+    verdicts = [row.verdict for row in rows]
+    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts)) or "no cells"
+    return (
+        f"{counts}. `finds`: the smallest change that would have been found in 9 of 10 comparisons"
+    )

@@ -1,0 +1,53 @@
+"""A table on its way out: a data frame with a title and notes, rendered without dates or chance."""
+
+import io
+
+import pandas as pd
+from pydantic import ConfigDict, Field, SkipValidation
+from tabulate import tabulate
+
+from suites.records.record import Model
+
+
+class Sheet(Model):
+    """What `python -m suites tables` writes as Markdown and CSV.
+
+    `frame` holds finished numbers for the CSV; `formats` says how Markdown shows a column, `brief`
+    which columns README.md shows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    title: str
+    name: str = Field(default="", description="told apart by it where a suite has several tables")
+    frame: SkipValidation[pd.DataFrame]
+    formats: dict[str, str] = {}
+    notes: list[str] = []
+    brief: list[str] = []
+
+    def markdown(self) -> str:
+        """The whole table with its title and notes."""
+        notes = "".join(f"\n- {note}" for note in self.notes)
+        return f"# {self.title}\n\n{self.body(list(self.frame.columns))}\n" + (
+            f"{notes}\n" if notes else ""
+        )
+
+    def body(self, columns: list[str]) -> str:
+        """Markdown of some columns; README.md shows those of `brief`."""
+        shown = self.frame.copy().astype(object)
+        for column, form in self.formats.items():
+            shown[column] = [
+                "–" if value is None or value != value else format(value, form)
+                for value in self.frame[column]
+            ]
+        return tabulate(
+            shown[columns].to_numpy().tolist(),
+            headers=columns,
+            tablefmt="pipe",
+            disable_numparse=True,
+        )
+
+    def csv(self) -> str:
+        buffer = io.StringIO()
+        self.frame.to_csv(buffer, index=False, lineterminator="\n", float_format="%.10g")
+        return buffer.getvalue()

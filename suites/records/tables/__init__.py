@@ -1,0 +1,19 @@
+"""One file per kind of table; each turns the records of its suites into a `Sheet`."""
+
+from collections.abc import Callable
+
+from suites.records.record import ResultFile
+from suites.records.sheet import Sheet
+from suites.records.tables import flops, speed, training
+
+# suite → the tables made of all its result files of one profile
+TABLES: dict[str, Callable[[list[ResultFile]], list[Sheet]]] = {
+    "methods": training.sheets,
+    "layer_speed": speed.sheets,
+    "decode_speed": speed.sheets,
+    "retrieval_speed": speed.sheets,
+    "experts_speed": speed.sheets,
+    "model_speed": speed.sheets,
+    "tuning": training.sheets,
+    "flops": flops.sheets,
+}

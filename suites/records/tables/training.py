@@ -1,0 +1,130 @@
+"""The table of training runs at one budget: what each method reached, over seeds."""
+
+import pandas as pd
+
+from suites.errors import UserError
+from suites.records.budget import Budget
+from suites.records.record import ResultFile, digest
+from suites.records.sheet import Sheet
+
+FORMATS = {
+    "learning rate": "g",
+    "table rate": "g",
+    "parameters": ",.0f",
+    "active parameters": ",.0f",
+    "forward FLOPs/token": ",.0f",
+    "training FLOPs": ".3e",
+    "mismatch": "+.2%",
+    "tokens": ",.0f",
+    "loss (nats/token)": ".4f",
+    "± (std)": ".4f",
+    "perplexity": ".3f",
+    "bits/byte": ".4f",
+    "tokens/s": ",.0f",
+    "peak MiB": ",.0f",
+}
+
+BRIEF = [
+    "method",
+    "parameters",
+    "forward FLOPs/token",
+    "tokens",
+    "loss (nats/token)",
+    "± (std)",
+    "tokens/s",
+]
+
+
+def sheets(files: list[ResultFile]) -> list[Sheet]:
+    """One row per method and commit; refuses rows whose training FLOPs differ by more than 2 %."""
+    runs = pd.DataFrame([flat(file, record) for file in files for record in file.records])
+    finished = runs[runs["status"] == "ok"]
+    if finished.empty:
+        raise UserError(
+            "no finished run to print; failures were: " + "; ".join(sorted(set(runs["reason"])))
+        )
+    budgets = finished["budget_flops"].unique()
+    if len(budgets) > 1:
+        raise UserError(
+            f"the runs have several budgets ({', '.join(f'{b:.3g}' for b in budgets)} FLOPs)"
+        )
+    arms = finished.groupby(["arm", "commit"], sort=False)
+    rows = arms.agg(
+        **{
+            "method": ("method", "first"),
+            "learning rate": ("learning_rate", "first"),
+            "table rate": ("table_rate", "first"),
+            "seeds": ("seed", "nunique"),
+            "parameters": ("parameters", "first"),
+            "active parameters": ("active_parameters", "first"),
+            "forward FLOPs/token": ("forward_flops_per_token", "first"),
+            "training FLOPs": ("training_flops", "mean"),
+            "tokens": ("tokens", "first"),
+            "loss (nats/token)": ("validation_loss_nats", "mean"),
+            "± (std)": ("validation_loss_nats", "std"),
+            "perplexity": ("validation_perplexity", "mean"),
+            "bits/byte": ("validation_bits_per_byte", "mean"),
+            "tokens/s": ("tokens_per_s", "median"),
+            "peak MiB": ("peak_bytes", lambda b: b.max() / 2**20),
+        }
+    ).reset_index()
+    budget = Budget(kind="training_flops", reference=float(budgets[0]))
+    gaps = budget.check(
+        {f"{r['arm']} at {r['commit']}": r["training FLOPs"] for _, r in rows.iterrows()}
+    )
+    rows.insert(list(rows.columns).index("training FLOPs") + 1, "mismatch", list(gaps.values()))
+    rows["profile"] = files[0].profile
+    order = [c for c in rows.columns if c not in ("arm", "commit")] + ["commit"]
+    failed = runs[runs["status"] != "ok"]
+    return [
+        Sheet(
+            title=f"{files[0].suite}, profile {files[0].profile}",
+            frame=rows[order],
+            formats=FORMATS,
+            brief=BRIEF,
+            notes=notes(finished)
+            + [f"{r.method}, seed {r.seed}: {r.status}, {r.reason}" for r in failed.itertuples()],
+        )
+    ]
+
+
+def flat(file: ResultFile, record) -> dict:
+    assert file.code is not None
+    case = record.case
+    rates = case["optimization"]
+    arm = {key: case[key] for key in ("layer", "options", "sites", "optimization")}
+    return {
+        "arm": f"{case['layer']} {digest(arm)[:8]}",
+        "method": case["layer"],
+        "learning_rate": rates["learning_rate"],
+        "seed": case["seed"],
+        "budget_flops": case["budget_flops"],
+        "text": case["text"]["source"],
+        "tokenizer": case["text"]["tokenizer"],
+        "text_sha256": case["text"]["sha256"],
+        "threads": case["threads"],
+        "device": case["device"],
+        "commit": (file.code.commit or "none")[:12] + ("+dirty" if file.code.dirty else ""),
+        "status": record.status,
+        "reason": record.reason,
+        **record.metrics,
+        # A layer without tables has no use for their rate.
+        "table_rate": rates["table_learning_rate"]
+        if record.metrics.get("table_parameters")
+        else None,
+    }
+
+
+def notes(runs: pd.DataFrame) -> list[str]:
+    first = runs.iloc[0]
+    if runs["text_sha256"].nunique() > 1:
+        raise UserError("the runs were made on different texts; compare them separately")
+    device = f"device: {first['device']}, {first['threads']} thread(s) per run"
+    text = (
+        f"text: {first['text']}, tokenizer {first['tokenizer']}, sha256 {first['text_sha256'][:12]}"
+    )
+    return [
+        f"{text}; validation on {int(first['evaluation_tokens']):,} tokens",
+        f"budget: {first['budget_flops']:.3g} training FLOPs per run, within 2 %, router counted",
+        f"{device}; mean over seeds, ± their standard deviation; median tokens/s; largest peak",
+    ]

@@ -1,0 +1,24 @@
+"""The suites by name. Each module offers `PROFILES`, a docstring, and `command`, its `run` verb."""
+
+import importlib
+from types import ModuleType
+
+from suites.errors import UserError
+
+SUITES = {
+    "methods": "suites.paper.methods",
+    "layer_speed": "suites.speed.layer_speed",
+    "decode_speed": "suites.speed.decode_speed",
+    "retrieval_speed": "suites.speed.retrieval_speed",
+    "experts_speed": "suites.speed.experts_speed",
+    "model_speed": "suites.speed.model_speed",
+    "tuning": "suites.paper.tuning",
+    "flops": "suites.budgets.flops",
+}
+
+
+def load(suite: str) -> ModuleType:
+    """The module of `suite`; raises UserError for an unknown name."""
+    if suite not in SUITES:
+        raise UserError(f"unknown suite {suite!r}; there are {', '.join(SUITES)}")
+    return importlib.import_module(SUITES[suite])

@@ -1,0 +1,109 @@
+"""What a gate found: rows with verdicts and causes, and files for an artifact and a summary."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from suites.records.causes import explained
+from suites.records.presence import presence
+from suites.records.quantity import Quantity
+from suites.records.rendering import render
+from suites.records.statistics import Decision, Estimate, join
+from suites.records.store import write_text
+from suites.records.verdict import Row, estimated, verdict
+from suites.regress.rounds import Harness
+from suites.speed.case import Cell
+
+TIME, COUNT = Quantity("time"), Quantity("count")
+SUITE = "regress"
+
+
+def label(cell: Cell) -> str:
+    return cell.layer if cell.is_control else f"{cell.layer} {cell.phase}"
+
+
+def time_rows(harness: Harness, decided: dict[str, tuple[Decision, Estimate]]) -> list[Row]:
+    """A row per cell; a cell without a decision says on which side it has no time."""
+    rows = []
+    for name, cell in harness.cells.items():
+        if name in harness.failures:
+            rows.append(failed(label(cell), harness.failures[name]))
+        elif name in harness.invalid:
+            rows.append(presence(SUITE, label(cell), "INVALID", harness.invalid[name]))
+        elif name not in decided:
+            rows.append(presence(SUITE, label(cell), "INVALID", "no time from some process"))
+        else:
+            decision, found = decided[name]
+            rounds = join(harness.runs[name])
+            row = Row(
+                suite=SUITE,
+                cell=label(cell),
+                metric="median_s",
+                base=float(np.median([rounds.base, rounds.again])),
+                head=float(np.median(rounds.head)),
+                verdict="UNDECIDED",
+                cause="noise; a quieter machine decides" if decision == "undecided" else "",
+            )
+            rows.append(estimated(row, found, verdict(TIME, decision)))
+    return explained(rows, harness.base.commit == harness.head.commit)
+
+
+def count_rows(harness: Harness) -> list[Row]:
+    """Rows of all counts; equal numbers are SAME, any other pair is MORE or FEWER."""
+    rows = []
+    for name, (base, head) in harness.counts().items():
+        cell = label(harness.cells[name])
+        if name in harness.failures:
+            rows.append(failed(cell, harness.failures[name]))
+            continue
+        for metric in sorted({*base, *head}):
+            row = Row(
+                suite=SUITE,
+                cell=cell,
+                metric=metric,
+                base=base.get(metric),
+                head=head.get(metric),
+                verdict="REMOVED" if metric in base else "NEW",
+            )
+            rows.append(exact(row))
+    return rows
+
+
+def exact(row: Row) -> Row:
+    if row.base is None or row.head is None:
+        return row
+    decision: Decision = "within"
+    if row.base != row.head:
+        decision = "above" if row.head > row.base else "below"
+    ratio = row.head / row.base if row.base else None
+    return row.model_copy(update={"verdict": verdict(COUNT, decision), "ratio": ratio})
+
+
+def failed(cell: str, reasons: dict[str, str]) -> Row:
+    """FAILED where only HEAD fails, NEW where only BASE does."""
+    if len(reasons) == 2:
+        return presence(SUITE, cell, "INVALID", f"failed on both sides ({reasons['head']})")
+    if "head" in reasons:
+        return presence(SUITE, cell, "FAILED", reasons["head"])
+    return presence(SUITE, cell, "NEW", f"BASE cannot run it ({reasons['base']})")
+
+
+def write(folder: Path, rows: list[Row], notes: list[str], harness: Harness) -> None:
+    """gate.md for a job summary, gate.json with the order of the processes and every median."""
+    body = {
+        "base": harness.base.commit,
+        "head": harness.head.commit,
+        "seed": harness.seed,
+        "order": harness.order,
+        "medians_s": {
+            label(harness.cells[name]): [
+                {role: times.tolist() for role, times in vars(rounds).items()} for rounds in runs
+            ]
+            for name, runs in harness.runs.items()
+        },
+        "rows": [row.model_dump() for row in rows],
+        "notes": notes,
+    }
+    write_text(folder / "gate.json", json.dumps(body, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "gate.md", render(rows, notes, "markdown") + "\n")

@@ -1,0 +1,64 @@
+"""Both commits side by side, each importable with this harness; the user's tree is left alone.
+
+A stage is a folder to import from: `peer`, `baselines` and the registry `suites/layers.py` of one
+commit, everything else in `suites` of the harness that runs: one ruler for both commits.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from suites.errors import UserError
+from suites.measure.environment import ROOT
+from suites.records.commits import Repository
+
+MEASURED = ("peer", "baselines", "suites/layers.py")
+
+
+@dataclass(frozen=True)
+class Stage:
+    commit: str
+    tree: Path
+    folder: Path
+
+
+@contextmanager
+def stages(repository: Repository, commits: list[str]) -> Iterator[list[Stage]]:
+    """A stage per commit, removed afterwards; raises UserError where a commit lacks a package."""
+    with tempfile.TemporaryDirectory(prefix="peer-regress-") as temporary:
+        made = []
+        try:
+            for commit in dict.fromkeys(commits):
+                tree = Path(temporary) / commit[:12]
+                made.append(tree)
+                git(repository, "worktree", "add", "--detach", str(tree), commit)
+            yield [
+                stage(commit, Path(temporary) / commit[:12], Path(temporary) / f"stage-{role}")
+                for role, commit in enumerate(commits)
+            ]
+        finally:
+            for tree in made:
+                git(repository, "worktree", "remove", "--force", str(tree))
+
+
+def stage(commit: str, tree: Path, folder: Path) -> Stage:
+    if missing := [name for name in MEASURED if not (tree / name).exists()]:
+        raise UserError(f"commit {commit[:12]} has no {', '.join(missing)}; it cannot be measured")
+    (folder / "suites").mkdir(parents=True)
+    for entry in (ROOT / "suites").iterdir():
+        if entry.name not in ("layers.py", "__pycache__"):
+            (folder / "suites" / entry.name).symlink_to(entry)
+    for name in MEASURED:
+        (folder / name).symlink_to(tree / name)
+    return Stage(commit, tree, folder)
+
+
+def git(repository: Repository, *arguments: str) -> None:
+    done = subprocess.run(
+        ["git", "-C", str(repository.root), *arguments], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise UserError(f"git {' '.join(arguments[:2])} failed: {done.stderr.strip()}")

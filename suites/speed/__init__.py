@@ -1,0 +1,1 @@
+"""Throughput, memory and distance to the limit of layers and operations, by pytest-benchmark."""

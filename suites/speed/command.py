@@ -1,0 +1,149 @@
+"""The `run` verb of a speed suite: pytest-benchmark over its cells, then their table."""
+
+import contextlib
+import io
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from tabulate import tabulate
+
+from suites.errors import UserError
+from suites.records.record import ResultFile, digest
+from suites.records.store import read, write_text
+from suites.speed.case import Cell
+from suites.speed.estimate import estimate
+
+SPEED_SUITES = ("layer_speed", "decode_speed", "retrieval_speed", "experts_speed", "model_speed")
+HERE = Path(__file__).parent
+# Where the run leaves the paths of its records for whoever started it.
+WRITTEN = pytest.StashKey[list[Path]]()
+
+
+class Listener:
+    """Sees which cells pytest selected, and why it stopped early."""
+
+    def __init__(self) -> None:
+        self.cells: list[Cell] = []
+        self.written: list[Path] = []
+        self.stopped_by: BaseException | None = None
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.cells = [item.callspec.params["cell"] for item in session.items]  # type: ignore[attr-defined]
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        self.written = session.config.stash.get(WRITTEN, [])
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self.stopped_by = excinfo.value
+
+
+def speed_command(
+    suite: str, card: str | None, profiles: dict[str, tuple[Cell, ...]]
+) -> click.Command:
+    """`profiles` are the suite's cells by profile; `card` is its module's docstring."""
+
+    @click.command(name=suite, help=card)
+    @click.option(
+        "--profile", default="tiny", show_default=True, help=f"one of {', '.join(profiles)}"
+    )
+    @click.option("-k", "expression", metavar="EXPR", help="cells by name, as in pytest -k")
+    @click.option("--dry-run", is_flag=True, help="list cells with estimated memory and time")
+    @click.option("--ids", type=click.Path(path_type=Path), help="recorded routing, a .npy file")
+    @click.option(
+        "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
+    )
+    def command(
+        profile: str, expression: str | None, dry_run: bool, ids: Path | None, results: Path | None
+    ) -> int:
+        if profile not in profiles:
+            raise UserError(f"{suite} has no profile {profile!r}; it has {', '.join(profiles)}")
+        arguments = [str(HERE), "--profile", profile, "--benchmark-only", "--benchmark-quiet"]
+        arguments += ["-k", f"{suite} and ({expression})" if expression else suite]
+        arguments += ["--ids", str(ids)] if ids else []
+        if dry_run:
+            with contextlib.redirect_stdout(io.StringIO()):
+                listener, _ = pytest_run([*arguments, "--collect-only"])
+            require_cells(listener, suite, expression)
+            click.echo(plan(listener.cells))
+            return 0
+        from suites.speed.bench import require
+
+        require(profiles[profile][0].device)
+        arguments += ["--results", str(results)] if results else []
+        quiet = ["-q", "--no-header", "--show-capture=no", "--disable-warnings"]
+        quiet += ["-o", "console_output_style=classic"]
+        listener, status = pytest_run([*arguments, "--resume", *quiet])
+        require_cells(listener, suite, expression)
+        if isinstance(listener.stopped_by, KeyboardInterrupt):
+            raise listener.stopped_by
+        if not listener.written:
+            return 2 if listener.stopped_by else status
+        return report(listener.written)
+
+    return command
+
+
+def planner(profiles: dict[str, tuple[Cell, ...]]) -> Callable[[str, list[ResultFile]], list[str]]:
+    """What `publish` asks a suite: the case ids of a complete run."""
+
+    def planned(profile: str, files: list[ResultFile]) -> list[str]:
+        """The profile's cells, and those with recorded routing where the run has any."""
+        ids = [digest(cell.model_dump(mode="json")) for cell in profiles[profile]]
+        records = [record for file in files for record in file.records]
+        return ids + [r.case_id for r in records if r.case["routing"] == "recorded"]
+
+    return planned
+
+
+def pytest_run(arguments: list[str]) -> tuple[Listener, int]:
+    listener = Listener()
+    # Where hypothesis is installed, importing its plugin takes longer than a few cells.
+    status = pytest.main([*arguments, "-p", "no:hypothesispytest"], plugins=[listener])
+    if status == pytest.ExitCode.USAGE_ERROR:
+        raise UserError("nothing was run; pytest's message is above")
+    return listener, int(status)
+
+
+def require_cells(listener: Listener, suite: str, expression: str | None) -> None:
+    if not listener.cells:
+        raise UserError(
+            f"no cell of {suite} matches -k {expression!r}; "
+            f"see their names with: python -m suites run {suite} --dry-run"
+        )
+
+
+def plan(cells: list[Cell]) -> str:
+    """What --dry-run prints."""
+    estimates = [estimate(cell) for cell in cells]
+    rows = [
+        (cell.name, f"{e.bytes / 2**20:,.0f}", f"{e.seconds:.1f}")
+        for cell, e in zip(cells, estimates, strict=True)
+    ]
+    table = tabulate(
+        rows, headers=("cell", "at least MiB", "about s"), colalign=("left", "right", "right")
+    )
+    total_s = sum(e.seconds for e in estimates)
+    largest = max(e.bytes for e in estimates)
+    return f"{table}\n{len(cells)} cells, about {total_s:.0f} s, largest {largest / 2**30:.2f} GiB"
+
+
+def report(paths: list[Path]) -> int:
+    """Prints and writes the table of the records at `paths`; 1 when one of them is a failure."""
+    from suites.records.figures import FIGURES, save
+    from suites.records.tables import TABLES
+
+    files: list[ResultFile] = [read(path) for path in paths]
+    folder, suite = paths[0].parent, files[0].suite
+    (sheet,) = TABLES[suite](files)
+    write_text(folder / "table.md", sheet.markdown())
+    write_text(folder / "table.csv", sheet.csv())
+    for name, figure in FIGURES[suite](files).items():
+        save(figure, folder / name)
+    click.echo(sheet.markdown())
+    statuses = Counter(record.status for file in files for record in file.records)
+    listed = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
+    click.echo(f"{listed}; records, table.md, table.csv and figures are in {folder}")
+    return 1 if statuses["error"] or statuses["invalid"] else 0

@@ -1,0 +1,48 @@
+"""One number over commits: table, plot, change points, and which commit to measure next."""
+
+from pathlib import Path
+
+import click
+from tabulate import tabulate
+
+from suites.records.commits import Repository
+from suites.records.history import bisect_help, history, plot
+from suites.records.store import Store
+from suites.verbs.tables import RESULTS
+
+
+@click.command(name="history", help=__doc__)
+@click.option("--suite", required=True)
+@click.option("--case", required=True, help="name of a cell as `compare` prints it, or part of it")
+@click.option("--metric", help="default: the loss, or the first number that is judged")
+@click.option("--head", default="HEAD", show_default=True, help="the newest commit to look at")
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"
+)
+def command(suite: str, case: str, metric: str | None, head: str, results: Path) -> int:
+    store, repository = Store(results), Repository(results.resolve().parent)
+    found = history(store, repository, suite, case, metric, repository.resolve(head))
+    starts = found.changes
+    rows = [
+        [
+            point.commit[:12],
+            repository.subject(point.commit)[:60],
+            f"{point.value:.6g}",
+            f"{point.value / found.points[number - 1].value - 1:+.2%}" if number else "",
+            "changed" if number in starts else "",
+        ]
+        for number, point in enumerate(found.points)
+    ]
+    headers = ["commit", "subject", found.metric, "step", ""]
+    click.echo(f"{found.title}\n")
+    click.echo(tabulate(rows, headers=headers, disable_numparse=True))
+    for line in [*found.notes, *(bisect_help(found, repository) or ["no change point"])]:
+        click.echo(f"- {line}")
+    folder = results / "scratch" / "history"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "".join(c if c.isalnum() else "-" for c in f"{suite}-{case}-{found.metric}")
+    for suffix, body in zip(("svg", "png"), plot(found), strict=True):
+        path = folder / f"{name}.{suffix}"
+        path.write_bytes(body)
+        click.echo(f"wrote {path}")
+    return 0

@@ -1,0 +1,25 @@
+"""What there is: layers, suites and profiles."""
+
+import inspect
+
+import click
+
+
+@click.command(name="list", help=__doc__)
+def command() -> None:
+    from suites.layers import LAYERS, resolve_options
+    from suites.registry import SUITES, load
+
+    click.echo("layers")
+    for name, layer in LAYERS.items():
+        options = ", ".join(f"{k}={v!r}" for k, v in resolve_options(name, {}).items())
+        echo(name, getattr(layer, "func", layer), options)
+    click.echo("suites")
+    for name in SUITES:
+        module = load(name)
+        echo(name, module, f"profiles: {', '.join(module.PROFILES)}")
+
+
+def echo(name: str, documented: object, detail: str) -> None:
+    first_line = (inspect.getdoc(documented) or "").split("\n")[0]
+    click.echo(f"  {name:14} {first_line}\n  {'':14} {detail}")

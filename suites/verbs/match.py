@@ -1,0 +1,33 @@
+"""Find, for every layer, the configuration nearest to a dense layer's budget."""
+
+import click
+
+from suites.records.budget import KINDS, check_kind
+
+
+@click.command(name="match", help=__doc__)
+@click.option(
+    "--dim", type=click.IntRange(min=1), required=True, help="width of the dense (d, 4·d)"
+)
+@click.option("--budget", required=True, help=f"one of {', '.join(KINDS)}")
+@click.option("--tolerance", type=click.FloatRange(min=0), default=0.02, show_default=True)
+@click.option("--tokens", type=click.IntRange(min=1), default=2048, show_default=True)
+@click.option("--layer", "layers", multiple=True, help="only these; repeatable")
+def command(dim: int, budget: str, tolerance: float, tokens: int, layers: tuple[str, ...]) -> int:
+    """Prints what was varied and the mismatch; exits with 1 when a layer cannot meet the budget."""
+    from suites.budgets.match import dense_budget, match
+    from suites.layers import LAYERS, check_registered
+
+    for layer in layers:
+        check_registered(layer)
+    contract = dense_budget(check_kind(budget), dim, tokens, tolerance)
+    click.echo(f"within {contract.describe()}")
+    met = True
+    for layer in layers or LAYERS:
+        found = match(layer, dim, contract, tokens)
+        met = met and found.reason is None
+        varied = ", ".join(f"{name} {a} → {b}" for name, (a, b) in found.varied.items())
+        click.echo(f"{layer:14} {found.mismatch:+8.2%}  {varied or 'nothing varied'}")
+        if found.reason:
+            click.echo(f"{'':14} {found.reason}")
+    return 0 if met else 1

@@ -1,0 +1,28 @@
+"""Move a complete run of a clean commit from scratch to results/records."""
+
+from pathlib import Path
+
+import click
+
+from suites.errors import UserError
+from suites.records.store import Store, publish, read
+from suites.registry import load
+from suites.verbs.tables import RESULTS
+
+
+@click.command(name="publish", help=__doc__)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"
+)
+def command(run: Path, results: Path) -> int:
+    """RUN is a folder that `python -m suites run` named, in results/scratch."""
+    files = [read(path) for path in sorted(run.glob("*.json"))]
+    if not files:
+        raise UserError(
+            f"{run} holds no records; `python -m suites run` names a folder when it ends"
+        )
+    wanted = load(files[0].suite).planned(files[0].profile, files)
+    click.echo(f"wrote {publish(Store(results), files, wanted)}")
+    click.echo("rebuild the tables with: python -m suites tables")
+    return 0

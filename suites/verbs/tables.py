@@ -1,0 +1,64 @@
+"""Regenerate the tables and the schema in results/ from its records, or check that they agree."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from suites.errors import UserError
+from suites.records import schema
+from suites.records.readme import with_tables
+from suites.records.record import ResultFile
+from suites.records.sheet import Sheet
+from suites.records.store import Store, write_text
+from suites.records.tables import TABLES
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+
+
+@click.command(name="tables", help=__doc__)
+@click.option("--check", is_flag=True, help="write nothing; exit 1 when a committed file differs")
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"
+)
+def command(check: bool, results: Path) -> int:
+    store = Store(results)
+    sheets = dict(sheets_of(store))
+    if not sheets:
+        raise UserError(
+            f"no records under {results / 'records'}; make some with `python -m suites run`"
+        )
+    rendered = {results / schema.FILE: schema.schema_text()}
+    for name, sheet in sheets.items():
+        rendered[results / "tables" / f"{name}.md"] = sheet.markdown()
+        rendered[results / "tables" / f"{name}.csv"] = sheet.csv()
+    readme = results.parent / "README.md"
+    if readme.exists():
+        rendered[readme] = with_tables(readme.read_text(encoding="utf-8"), sheets)
+    orphans = sorted(set((results / "tables").glob("*")) - set(rendered))
+    if check:
+        stale = [path for path, text in rendered.items() if committed(path) != text]
+        for path in stale:
+            click.echo(f"{path} differs from what its records give; run: python -m suites tables")
+        for path in orphans:
+            click.echo(f"{path} comes from no record; delete it, or publish its run")
+        return 1 if stale or orphans else 0
+    for path, text in rendered.items():
+        write_text(path, text)
+        click.echo(f"wrote {path}")
+    return 0
+
+
+def committed(path: Path) -> str | None:
+    return path.read_bytes().decode() if path.exists() else None
+
+
+def sheets_of(store: Store) -> Iterator[tuple[str, Sheet]]:
+    """(SUITE-PROFILE, table) of everything that the records of `store` give."""
+    groups: dict[tuple[str, str], list[ResultFile]] = {}
+    for _, results in store.files("records"):
+        if results.suite in TABLES:
+            groups.setdefault((results.suite, results.profile), []).append(results)
+    for (suite, profile), files in groups.items():
+        for sheet in TABLES[suite](files):
+            yield "-".join(filter(None, (suite, profile, sheet.name))), sheet

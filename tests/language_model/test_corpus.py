@@ -1,0 +1,169 @@
+"""Sources, tokenizers and the token cache, on files made here and on the standard library."""
+
+import errno
+import json
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from suites.errors import UserError
+from suites.language_model import corpus as corpora
+from suites.language_model.corpus import SPLITS, fingerprint, prepare
+from suites.language_model.sources import Files, StandardLibrary, source
+from suites.language_model.tokenizer import Bytes, SentencePiece, tokenizer
+
+WORDS = ("the", "expert", "retrieves", "a", "product", "key", "from", "one", "million", "networks")
+
+
+def document(seed: int) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=60)) + f" {seed} naïve\n"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PEER_SUITE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def jsonl(tmp_path: Path) -> Path:
+    path = tmp_path / "documents.jsonl"
+    path.write_text("".join(json.dumps({"text": document(i)}) + "\n" for i in range(400)))
+    return path
+
+
+def test_bytes_round_trip() -> None:
+    text = "naïve ∀x\n"
+    (ids,) = Bytes().encode([text])
+    assert bytes(ids[:-1].tolist()).decode() == text
+    assert ids[-1] == 0
+    assert ids.max() < Bytes.vocabulary
+
+
+def test_sentencepiece_round_trip(pieces: Path) -> None:
+    pieced = SentencePiece(pieces)
+    (ids,) = pieced.encode(["the expert retrieves a key"])
+    assert pieced.processor.decode(ids[:-1].tolist()) == "the expert retrieves a key"
+    assert ids[-1] == pieced.processor.eos_id()
+    assert pieced.vocabulary == 40
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "txt", "jsonl.gz"])
+def test_local_files_of_every_kind(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"documents.{kind}"
+    frame = pd.DataFrame({"text": [document(i) for i in range(20)]})
+    if kind == "parquet":
+        frame.to_parquet(path)
+    elif kind == "txt":
+        path.write_text("".join(frame["text"]))
+    else:
+        frame.to_json(path, orient="records", lines=True)
+    found = list(Files((str(path),)).documents())
+    if kind == "txt":
+        assert "".join(found).split() == "".join(frame["text"]).split()
+    else:
+        assert found == list(frame["text"])
+
+
+def test_standard_library_is_real_text() -> None:
+    library = StandardLibrary()
+    texts = list(library.documents())
+    assert len(texts) > 300
+    assert any("Mersenne Twister" in text for text in texts)  # random.py
+    assert library.identity() == StandardLibrary().identity()
+
+
+def test_splits_share_no_document(jsonl: Path) -> None:
+    repeated = jsonl.with_name("repeated.jsonl")
+    repeated.write_text(jsonl.read_text() * 2)
+    corpus = prepare(source((str(repeated),)), None, Bytes())
+    sides = []
+    for split in SPLITS:
+        text = bytes(corpus.tokens(split).astype(np.uint8))
+        sides.append({fingerprint(part.decode()) for part in text.split(b"\0")[:-1]})
+        stated = getattr(corpus, split)
+        assert stated.tokens == len(text)
+        assert stated.utf8_bytes == len(text) - stated.documents
+    assert all(sides)
+    assert not sides[0] & sides[1]
+    assert corpus.train.documents + corpus.validation.documents == 800
+
+
+def test_held_out_documents_leave_training(jsonl: Path, tmp_path: Path) -> None:
+    held = tmp_path / "held.jsonl"
+    held.write_text("".join(json.dumps({"text": document(i)}) + "\n" for i in (3, 5, 1000)))
+    corpus = prepare(source((str(jsonl),)), source((str(held),)), Bytes())
+    assert corpus.validation.documents == 3
+    assert corpus.train.documents == 398
+
+
+def test_a_second_run_reads_the_cache(jsonl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = prepare(source((str(jsonl),)), None, Bytes())
+    monkeypatch.setattr(corpora, "build", lambda *_: pytest.fail("tokenised twice"))
+    assert prepare(source((str(jsonl),)), None, Bytes()) == first
+
+
+def test_changed_content_is_another_corpus(jsonl: Path, pieces: Path) -> None:
+    first = prepare(source((str(jsonl),)), None, Bytes())
+    pieced = prepare(source((str(jsonl),)), None, tokenizer(pieces))
+    jsonl.write_text(jsonl.read_text().replace("million", "billion"))
+    changed = prepare(source((str(jsonl),)), None, Bytes())
+    assert len({c.text().sha256 for c in (first, pieced, changed)}) == 3
+    assert pieced.text().tokenizer == "own.model"
+
+
+@pytest.mark.parametrize("victim", ["train.bin", "validation.bin", "corpus.json"])
+@pytest.mark.parametrize("damage", ["changed", "truncated", "removed"])
+def test_damaged_cache_is_refused(jsonl: Path, victim: str, damage: str) -> None:
+    corpus = prepare(source((str(jsonl),)), None, Bytes())
+    path = corpus.folder / victim
+    content = bytearray(path.read_bytes())
+    content[10] ^= 1
+    if damage == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(content if damage == "changed" else content[:-7])
+    with pytest.raises(UserError, match="is damaged: .*; delete that folder and run again"):
+        prepare(source((str(jsonl),)), None, Bytes())
+
+
+def test_full_disk_leaves_nothing(jsonl: Path, own_cache: Path, monkeypatch) -> None:
+    def full(*_) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="cannot write the token cache .*: No space left on device"):
+        prepare(source((str(jsonl),)), None, Bytes())
+    assert list(own_cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("locations", "message"),
+    [
+        (("missing.parquet",), "no such file: missing.parquet"),
+        (("notes.docx",), "files must end in one of .parquet, .jsonl"),
+        (("a.txt", "b.jsonl"), "must be of one kind; got json, text"),
+        (("hf://datasets/allenai/c4/en/c4-train.json.gz",), "with the 40 hex digits of a commit"),
+    ],
+)
+def test_bad_locations(locations: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Files(locations)
+
+
+def test_bad_content(tmp_path: Path) -> None:
+    broken, other = tmp_path / "broken.parquet", tmp_path / "other.jsonl"
+    broken.write_bytes(b"PAR1 no")
+    other.write_text('{"body": "x"}\n')
+    with pytest.raises(UserError, match="cannot read broken.parquet as parquet"):
+        list(Files((str(broken),)).documents())
+    with pytest.raises(UserError, match="other.jsonl has no column 'text'; it has body"):
+        list(Files((str(other),)).documents())
+    with pytest.raises(UserError, match="broken.parquet is not a SentencePiece model"):
+        SentencePiece(broken)
+    with pytest.raises(UserError, match="cannot read tokenizer .*No such file"):
+        SentencePiece(tmp_path / "missing.model")

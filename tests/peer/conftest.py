@@ -1,0 +1,52 @@
+"""One session, one way to run the kernels: on a GPU where there is one, otherwise interpreted on
+the CPU.
+"""
+
+import pytest
+import torch
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture
+def device():
+    return torch.device(DEVICE)
+
+
+@pytest.fixture
+def kernel_device(request, device):
+    """The device of a case that may run kernels; counts a Triton case as interpreted or run."""
+    parameters = getattr(request.node, "callspec", None)
+    if parameters is None or parameters.params.get("impl", "triton") == "triton":
+        how = "run on a GPU" if DEVICE == "cuda" else "interpreted"
+        request.node.user_properties.append(("kernels", how))
+    return device
+
+
+@pytest.fixture
+def count_compiled(request):
+    def count(number: int) -> None:
+        request.node.user_properties.append(("kernels", "compiled", number))
+
+    return count
+
+
+@pytest.fixture
+def nan_filled():
+    """`torch.empty` is filled with NaN, so that an output left unwritten cannot pass."""
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+def pytest_terminal_summary(terminalreporter):
+    counts = {"interpreted": 0, "compiled": 0, "run on a GPU": 0}
+    for report in terminalreporter.stats.get("passed", []):
+        for name, *value in getattr(report, "user_properties", ()):
+            if name == "kernels":
+                counts[value[0]] += value[1] if len(value) > 1 else 1
+    line = ", ".join(f"{number} {what}" for what, number in counts.items())
+    terminalreporter.write_line(f"kernel cases passed: {line}")

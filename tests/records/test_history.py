@@ -1,0 +1,71 @@
+"""Change points, and the commit that bisect help names."""
+
+import numpy as np
+import pytest
+
+from suites.records.history import change_points
+from tests.records.conftest import Lab, environment, methods
+
+
+def test_change_points() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.004, 20)
+    level = np.exp(noise)
+    assert change_points(level) == []
+    level[12:] *= 1.05
+    assert change_points(level) == [12]
+    assert change_points(np.ones(12)) == []
+    spiked = np.exp(noise)
+    spiked[7] *= 1.5
+    assert change_points(spiked) == []
+
+
+def test_history(lab: Lab, command) -> None:
+    commits = [lab.commit(f"commit {number}") for number in range(12)]
+    measured = [n for n in range(12) if n not in (6, 7, 8)]
+    for number in measured:
+        lab.measure(commits[number], methods(0.08 if number >= 9 else number * 1e-5))
+    done = command("history", "--suite", "methods", "--case", "peer", "--results", lab.store.root)
+    assert done.status == 0, done.err
+    assert done.out.count("changed  ") + done.out.count("changed\n") == 1
+    assert f"changed after {commits[5][:12]}, at {commits[9][:12]} or one of 3" in done.out
+    assert f"measure {commits[7][:12]} next" in done.out
+    folder = lab.store.root / "scratch" / "history"
+    assert {path.suffix for path in folder.iterdir()} == {".svg", ".png"}
+    before = next(folder.glob("*.svg")).read_bytes()
+    command("history", "--suite", "methods", "--case", "peer", "--results", lab.store.root)
+    assert next(folder.glob("*.svg")).read_bytes() == before
+
+
+def test_the_commit_to_blame(lab: Lab, command) -> None:
+    for number in range(8):
+        commit = lab.commit(f"commit {number}")
+        lab.measure(commit, methods(0.08 if number >= 4 else number * 1e-5))
+    done = command("history", "--suite", "methods", "--case", "peer", "--results", lab.store.root)
+    assert "commit 4" in done.out.splitlines()[-3]
+    assert done.out.splitlines()[-3].startswith("- changed at")
+
+
+def test_times_of_other_machines_are_left_out(lab: Lab, command) -> None:
+    for number in range(4):
+        cpu = "old" if number < 2 else "new"
+        lab.measure(lab.commit(), environment=environment(cpu=cpu))
+    arguments = ("--suite", "methods", "--case", "peer", "--metric", "tokens_per_s")
+    done = command("history", *arguments, "--results", lab.store.root)
+    assert "2 records of other machines are left out" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--suite", "other", "--case", "peer"), "has records of suite 'other'"),
+        (("--suite", "methods", "--case", "e"), "names 2 cells of methods; there are: dense, peer"),
+        (("--suite", "methods", "--case", "x"), "names 0 cells"),
+        (("--suite", "methods", "--case", "peer", "--metric", "z_s"), "has no number 'z_s'"),
+        (("--suite", "methods", "--case", "peer", "--head", "gone"), "unknown commit 'gone'"),
+    ],
+)
+def test_bad_input(lab: Lab, command, arguments: tuple[str, ...], message: str) -> None:
+    lab.measure(lab.commit())
+    done = command("history", *arguments, "--results", lab.store.root)
+    assert done.status == 2
+    assert message in done.err

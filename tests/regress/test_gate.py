@@ -1,0 +1,213 @@
+"""The procedure on invented noise, the verdicts of failing cells, and bad input."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from suites.errors import UserError
+from suites.records.commits import Repository
+from suites.records.statistics import Rounds
+from suites.records.store import Store
+from suites.records.verdict import exit_status
+from suites.regress import cells, report, run, worktrees
+from suites.regress.cells import gate_cells
+from suites.regress.procedure import RUNS, gate
+from suites.regress.report import count_rows, time_rows
+from suites.regress.rounds import ROLES, Harness
+from suites.regress.simulation import rates
+from suites.regress.worktrees import Stage, stages
+from suites.verbs import regress
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGE = Stage("c" * 40, Path("nowhere"), Path("nowhere"))
+
+
+def rounds(ratio: float = 1.0, noise: float = 0.002, seed: int = 0) -> Rounds:
+    base, again, head = np.random.default_rng(seed).lognormal(-7, noise, (3, 7))
+    return Rounds(base=base, again=again, head=ratio * head)
+
+
+def test_rates() -> None:
+    silent, slow = rates(0.0, 40, seed=1), rates(0.05, 40, seed=1)
+    assert silent.false_alarm == 0
+    assert slow.detected is not None
+    assert slow.detected >= 0.85
+
+
+def test_what_is_the_same_is_measured_once() -> None:
+    asked = []
+
+    def measure(names: set[str], number: int) -> dict[str, Rounds]:
+        asked.append(sorted(names))
+        ratios = {"same": 1.0, "slow": 1.1, "noisy": 1.04}
+        return {
+            name: rounds(ratios[name], 0.06 if name == "noisy" else 0.002, number) for name in names
+        }
+
+    found = gate(["same", "slow", "noisy"], measure)
+    assert asked == [["noisy", "same", "slow"], ["noisy", "slow"], ["noisy"]]
+    assert len(asked) == RUNS
+    assert {name: decision for name, (decision, _) in found.items()} == {
+        "same": "within",
+        "slow": "above",
+        "noisy": "undecided",
+    }
+
+
+def test_a_cell_that_breaks_in_the_second_run_is_not_decided() -> None:
+    found = gate(["slow"], lambda names, number: {} if number else {"slow": rounds(1.2)})
+    assert found == {}
+
+
+def harness(**changes) -> Harness:
+    chosen = {cell.name: cell for cell in gate_cells("cpu", quick=True)}
+    fields = {"base": STAGE, "head": STAGE, "cells": chosen, "rounds": 5, "seed": 0}
+    return Harness(**fields | {"together": True} | changes)
+
+
+@pytest.mark.parametrize(
+    ("sides", "verdict", "status"),
+    [
+        ({"head": "it broke"}, "FAILED", 1),
+        ({"base": "no such layer"}, "NEW", 4),
+        ({"base": "broken", "head": "broken"}, "INVALID", 3),
+    ],
+)
+def test_failing_cells(sides: dict[str, str], verdict: str, status: int) -> None:
+    found = harness()
+    found.failures = dict.fromkeys(found.cells, sides)
+    rows = time_rows(found, {})
+    assert {row.verdict for row in rows} == {verdict}
+    assert exit_status(rows) == status
+
+
+def test_unmeasured_and_throttled_cells_are_no_pass() -> None:
+    found = harness()
+    assert exit_status(time_rows(found, {})) == 3
+    found.invalid = dict.fromkeys(found.cells, "hardware slowdown")
+    rows = time_rows(found, {})
+    assert {(row.verdict, row.cause) for row in rows} == {("INVALID", "hardware slowdown")}
+    assert exit_status(time_rows(harness(cells={}), {})) == 4
+
+
+def decided(control: float) -> list[str]:
+    found = harness()
+    measured = {name: rounds(control if "gemm" in name else 1.1) for name in found.cells}
+    found.runs = {name: [part] for name, part in measured.items()}
+    rows = time_rows(found, gate(measured, lambda names, _: {n: measured[n] for n in names}))
+    return [row.verdict for row in rows]
+
+
+def test_a_moved_control_invalidates_the_gate() -> None:
+    assert decided(1.0) == ["SAME", "SLOWER", "SLOWER"]
+    assert decided(1.2) == ["INVALID", "INVALID", "INVALID"]
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "verdict"),
+    [(5.0, 5.0, "SAME"), (5.0, 6.0, "MORE"), (5.0, 4.0, "FEWER"), (None, 4.0, "NEW")],
+)
+def test_counts(base, head, verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = harness()
+    sides = tuple({} if value is None else {"parameters": value} for value in (base, head))
+    monkeypatch.setattr(found, "counts", lambda: dict.fromkeys(found.cells, sides))
+    assert {row.verdict for row in count_rows(found)} == {verdict}
+
+
+def test_orders_rotate_and_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = harness(rounds=6, progress=lambda _: None)
+    monkeypatch.setattr(found, "turns", lambda group, cells: [])
+    found.measure(set(found.cells), 0)
+    for position in range(3):
+        assert sorted(order[position] for order in found.order) == sorted(ROLES * 2)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Repository:
+    """A small repository whose two commits hold this checkout's packages; HEAD computes more."""
+    tree = tmp_path / "repository"
+    tree.mkdir()
+    for name in ("peer", "baselines", "suites"):
+        subprocess.run(["cp", "-r", str(ROOT / name), str(tree / name)], check=True)
+
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(
+            ["git", "-C", str(tree), *identity, *arguments], check=True, capture_output=True
+        )
+
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "base")
+    source = (tree / "baselines" / "dense.py").read_text()
+    assert "4 * dim" in source
+    (tree / "baselines" / "dense.py").write_text(source + "\nraise RuntimeError('broken')\n")
+    git("commit", "--quiet", "--all", "--message", "broken")
+    return Repository(tree)
+
+
+def test_a_broken_head_fails_and_the_tree_is_left_alone(
+    scratch: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = run.Plan(
+        base=scratch.resolve("HEAD~1"), head=scratch.resolve("HEAD"), device="cpu", quick=True,
+        exact=True,
+    )  # fmt: skip
+    (scratch.root / "untracked").write_text("mine")
+    rows, _, folder = run.run_gate(plan, scratch, Store(tmp_path))
+    assert {row.verdict for row in rows} == {"FAILED"}
+    assert "RuntimeError: broken" in rows[0].cause
+    assert exit_status(rows) == 1
+    assert (folder / "gate.md").exists()
+    assert scratch.changes() == "?? untracked"
+    assert scratch.git("worktree", "list", "--porcelain", "-z").count("worktree ") == 1
+
+
+def test_foreign_code_is_not_measured(scratch: Repository, tmp_path: Path) -> None:
+    commit = scratch.resolve("HEAD~1")
+    with stages(scratch, [commit, commit]) as (base, head):
+        (base.folder / "peer").unlink()
+        (base.folder / "peer").symlink_to(ROOT / "peer")
+        found = harness(base=base, head=head)
+        with pytest.raises(UserError, match=r"peer\S* was imported from .*, not from"):
+            found.counts()
+
+
+def test_a_commit_without_the_packages(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no peer, baselines, suites/layers.py"):
+        worktrees.stage("c" * 40, tmp_path, tmp_path / "stage")
+
+
+def test_options_name_only_what_the_comparison_sets() -> None:
+    peer = next(cell for cell in gate_cells("cpu", quick=True) if cell.layer == "peer")
+    assert set(peer.options) == {"experts", "heads", "topk"}
+    assert report.label(gate_cells("cpu", quick=False)[0]) == "gemm"
+    assert set(cells.POINTS) == {"cpu", "cuda"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere", "HEAD"), "unknown commit 'nowhere'"),
+        (("HEAD", "--output=x"), "unknown commit '--output=x'"),
+        (("HEAD", "HEAD", "--device", "cuda"), "torch sees no GPU"),
+    ],
+)
+def test_bad_input(
+    arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    options = [] if "--device" in arguments else ["--"]
+    done = CliRunner().invoke(regress.command, [*options, *arguments])
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)
+
+
+def test_a_dirty_tree_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Repository, "changes", lambda self: " M peer/layer.py")
+    done = CliRunner().invoke(regress.command, ["HEAD"])
+    assert isinstance(done.exception, UserError)
+    assert "changes that no commit holds (1 files)" in str(done.exception)

@@ -1,0 +1,91 @@
+"""The contract of every registered layer, found through the registry."""
+
+import pytest
+import torch
+
+from suites.errors import UserError
+from suites.layers import LAYERS, build, resolve_options
+
+SMALL = {
+    "pkm": {"memories": 64**2, "dim_key": 32},
+    "peer": {"experts": 64**2, "dim_key": 32},
+    "topk_moe": {"experts": 16},
+    "expert_choice": {"experts": 16},
+}
+VARIANTS = [(name, {}) for name in LAYERS] + [
+    ("topk_moe", {"gate": "sigmoid", "topk": 1}),
+    ("topk_moe", {"capacity_factor": 1.25}),
+    ("expert_choice", {"capacity_factor": 2.0}),
+    ("pkm", {"shared_keys": True}),
+    ("pkm", {"query_norm": None}),
+    ("peer", {"shared_keys": False}),
+    ("peer", {"query_norm": "layer"}),
+    ("peer", {"query_norm": None, "scores": "sigmoid"}),
+    ("peer", {"glu": True}),
+]
+each = pytest.mark.parametrize(("name", "options"), VARIANTS)
+
+
+def small(name: str, dim: int, options: dict):
+    return build(name, dim, SMALL.get(name, {}) | options)
+
+
+@each
+def test_shape_and_gradients(name: str, options: dict) -> None:
+    layer = small(name, 32, options)
+    x = torch.randn(4, 64, 32, requires_grad=True)
+    y = layer(x)
+    assert y.shape == x.shape
+    (y * torch.randn_like(y)).sum().backward()
+    for parameter, value in [("x", x), *layer.named_parameters()]:
+        assert value.grad is not None, parameter
+        assert value.grad.abs().sum() > 0, parameter
+
+
+@each
+@pytest.mark.parametrize("dim", [32, 96, 256])
+def test_output_variance_at_init_is_the_dense_layers(name: str, options: dict, dim: int) -> None:
+    """E[σ(z)²] for GELU is 0.425; gated layers multiply it by E[z²] = 1."""
+    variances = [small(name, dim, options)(torch.randn(2048, dim)).var().item() for _ in range(3)]
+    assert sum(variances) / 3 == pytest.approx(0.425, rel=0.15)
+
+
+@each
+def test_float64_and_eval_mode(name: str, options: dict) -> None:
+    layer = small(name, 32, options).double().eval()
+    y = layer(torch.randn(96, 32, dtype=torch.float64))
+    assert y.dtype == torch.float64
+    assert y.isfinite().all()
+
+
+@each
+def test_closed_forms_need_no_memory(name: str, options: dict) -> None:
+    with torch.device("meta"):
+        layer = small(name, 32, options)
+    assert sum(layer.flops(1024).values()) > 0
+    assert 0 < layer.active_parameters() <= sum(p.numel() for p in layer.parameters())
+
+
+def test_a_million_experts_on_meta() -> None:
+    with torch.device("meta"):
+        layer = build("peer", 1024, {})
+    assert sum(p.numel() for p in layer.tables()) == 2 * 1024**2 * 1024
+    # Paper, section 2.3: 2·d·h·d_k + 2·h·√N·d_k + 4·h·k·d.
+    assert layer.flops(1) == {
+        "query": 2_097_152,
+        "sub_keys": 2_097_152,
+        "merge": 0,
+        "experts": 524_288,
+    }
+
+
+def test_unknown_names_say_what_there_is() -> None:
+    with pytest.raises(UserError, match=r"unknown layer 'mamba'; registered are dense, "):
+        build("mamba", 32, {})
+    with pytest.raises(UserError, match=r"peer has no option expert; it has experts, heads"):
+        build("peer", 32, {"expert": 16})
+
+
+def test_resolved_options_hold_every_default() -> None:
+    assert resolve_options("peer", {})["experts"] == 1024**2
+    assert resolve_options("peer", {"heads": 2}) == resolve_options("peer", {}) | {"heads": 2}

@@ -1,0 +1,225 @@
+"""`python -m suites run` as a user meets it: tables, bad input, failures, kills, a new layer."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import suites.__main__ as suites_main
+from suites.records.store import read
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = ("run", "methods", "--profile", "smoke", "--layer", "dense")
+
+
+def records(results: Path) -> list[Path]:
+    return sorted((results / "scratch").glob("methods-smoke/*/*.json"))
+
+
+def test_a_run_prints_a_table_and_names_what_it_wrote(suites, tmp_path: Path) -> None:
+    done = suites(*QUICK, "--layer", "peer", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\| dense +\|", done.stdout, re.M)
+    assert re.search(r"^\| peer +\|", done.stdout, re.M)
+    folder = Path(done.stdout.split(" in ")[-1].strip())
+    assert {"table.md", "table.csv"} < {path.name for path in folder.iterdir()}
+    for path in records(tmp_path):
+        results = read(path)
+        (record,) = results.records
+        assert record.metrics["training_flops"] == pytest.approx(6e9, rel=0.02)
+        assert record.case["text"]["source"].startswith("stdlib (Python ")
+        assert record.case["options"]["activation"] == "gelu"
+        assert results.environment.packages["torch"]
+    by_layer = {
+        read(path).records[0].case["layer"]: read(path).records[0] for path in records(tmp_path)
+    }
+    assert by_layer["peer"].metrics["implementation"] == "aten"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run methods --profile huge", "methods has no profile 'huge'; it has smoke, tiny"),
+        ("run methods --layer mamba", "unknown layer 'mamba'; registered are dense"),
+        ("run nothing", "No such command 'nothing'"),
+        ("run methods --data none.parquet", "no such file: none.parquet"),
+        ("run methods --profile smoke --data short.txt", "the text is too short: a batch needs 8"),
+        ("run methods --profile smoke --data empty.txt", "holds no text"),
+        ("run methods --held-out short.txt", "--held-out goes with --data"),
+        ("run methods --tokenizer short.txt", "is not a SentencePiece model"),
+        ("run methods --profile smoke --budget 1e3", "does not buy one batch"),
+        ("run methods --profile smoke --budget 1.1e8 --layer dense", "not comparable: "),
+        ("run methods --budget -1", "Invalid value for '--budget'"),
+        ("publish none", "none holds no records"),
+        ("tables", "no records under"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    arguments: str, message: str, tmp_path: Path, cache: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PEER_SUITE_CACHE", str(cache))
+    Path("short.txt").write_text("\n\n".join(f"paragraph {i}" for i in range(200)))
+    Path("empty.txt").write_text("")
+    results = [] if arguments == "publish none" else ["--results", "results"]
+    monkeypatch.setattr(sys, "argv", ["suites", *arguments.split(), *results])
+    assert suites_main.run() == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["list", "run", "tables", "publish"])
+def test_every_verb_has_help(suites, verb: str) -> None:
+    done = suites(verb, "--help")
+    assert done.returncode == 0
+    assert "Usage:" in done.stdout
+
+
+def test_list_shows_layers_suites_and_profiles(suites) -> None:
+    shown = suites("list").stdout
+    for word in (
+        "dense_glu",
+        "expert_choice",
+        "topk_moe",
+        "pkm",
+        "peer",
+        "methods",
+        "profiles: smoke, tiny",
+    ):
+        assert word in shown
+
+
+def test_a_killed_sweep_resumes_and_repeats_nothing(cache: Path, tmp_path: Path) -> None:
+    """SIGKILL at a random moment of the sweep; what was written is whole and is not made again."""
+    words = [sys.executable, "-m", "suites", *QUICK, "--seeds", "4", "--results", str(tmp_path)]
+    call = {"cwd": ROOT, "env": os.environ | {"PEER_SUITE_CACHE": str(cache)}}
+    sweep = subprocess.Popen(words, **call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(random.uniform(3, 12))
+    sweep.send_signal(signal.SIGKILL)
+    sweep.wait()
+    before = {path: (path.stat().st_mtime_ns, read(path)) for path in records(tmp_path)}
+    done = subprocess.run(words, **call, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(records(tmp_path)) == 4
+    for path, (time_ns, results) in before.items():
+        assert path.stat().st_mtime_ns == time_ns
+        assert read(path) == results
+    if before:
+        assert f"{len(before)} of 4 cases have a record already" in done.stderr
+    again = subprocess.run(words, **call, capture_output=True, text=True)
+    assert "4 of 4 cases have a record already" in again.stderr
+    assert again.stdout == done.stdout
+
+
+def workers_of(sweep: subprocess.Popen) -> list[psutil.Process]:
+    children = psutil.Process(sweep.pid).children()
+    return [child for child in children if "suites.language_model.worker" in child.cmdline()]
+
+
+def test_interrupt_ends_workers_and_keeps_what_finished(cache: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "suites",
+        "run",
+        "methods",
+        "--layer",
+        "dense",
+        "--seeds",
+        "2",
+        "--results",
+        str(tmp_path),
+    ]
+    sweep = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"PEER_SUITE_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not workers_of(sweep) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    workers = workers_of(sweep)
+    assert workers
+    os.killpg(sweep.pid, signal.SIGINT)
+    _, errors = sweep.communicate(timeout=30)
+    assert sweep.returncode == 130
+    assert "interrupted; what finished is kept" in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.rglob(".*.json.*")) == []
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+
+
+def copy_of_the_suite(folder: Path) -> Path:
+    for name in ("peer", "baselines", "suites"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def test_a_layer_is_one_file_and_one_line(suites, tmp_path: Path) -> None:
+    root = copy_of_the_suite(tmp_path / "copy")
+    (root / "baselines" / "linear.py").write_text(
+        "from torch import nn\n\n\n"
+        "class Linear(nn.Linear):\n"
+        '    """A square matrix."""\n\n'
+        "    def __init__(self, dim: int) -> None:\n        super().__init__(dim, dim, bias=False)\n\n"
+        "    def tables(self):\n        return []\n\n"
+        "    def active_parameters(self):\n        return self.weight.numel()\n\n"
+        "    def flops(self, tokens):\n        return {'matrix': 2 * tokens * self.weight.numel()}\n"
+    )
+    registry = root / "suites" / "layers.py"
+    line = '    "dense": DenseFFW,\n'
+    added = '    "linear": __import__("baselines.linear").linear.Linear,\n'
+    assert line in registry.read_text()
+    registry.write_text(registry.read_text().replace(line, line + added))
+    assert re.search(r"linear +A square matrix", suites("list", root=root).stdout)
+    done = suites(*QUICK, "--layer", "linear", "--results", tmp_path / "results", root=root)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\| linear +\|", done.stdout, re.M)
+    assert re.search(r"\| none\+dirty +\|", done.stdout)
+
+
+FAULTS = {
+    "expert_choice": ("baselines", "raise RuntimeError('boom')", "error", "RuntimeError: boom"),
+    "topk_moe": ("baselines", "raise MemoryError('no room')", "oom", "MemoryError: no room"),
+    "pkm": ("baselines", "import os; os.kill(os.getpid(), 9)", "oom", "killed by the system"),
+    "layer": ("peer", "import os; os._exit(7)", "error", "worker ended with 7"),
+}
+
+
+def test_a_failing_case_is_a_record_and_the_sweep_goes_on(suites, tmp_path: Path) -> None:
+    root = copy_of_the_suite(tmp_path / "copy")
+    head = re.compile(
+        r"(    def forward\(self, x: Tensor\) -> Tensor:\n        \"\"\"[^\"]*\"\"\"\n)"
+    )
+    for name, (folder, fault, _, _) in FAULTS.items():
+        path = root / folder / f"{name}.py"
+        text, count = head.subn(rf"\1        {fault}\n", path.read_text(), count=1)
+        assert count == 1, name
+        path.write_text(text)
+    layers = [*FAULTS, "dense"]
+    layers[layers.index("layer")] = "peer"
+    chosen = [word for layer in layers for word in ("--layer", layer)]
+    results = tmp_path / "results"
+    done = suites("run", "methods", "--profile", "smoke", *chosen, "--results", results, root=root)
+    assert done.returncode == 1, done.stderr
+    found = {read(p).records[0].case["layer"]: read(p).records[0] for p in records(results)}
+    assert found["dense"].status == "ok"
+    for layer, (_, _, status, reason) in zip(layers, FAULTS.values(), strict=False):
+        assert found[layer].status == status
+        assert reason in (found[layer].reason or "")
+        assert f"{layer}, seed 0: {status}, " in done.stdout
+    header = json.loads(records(results)[0].read_text())
+    assert header["code"]["commit"] is None
+    assert header["code"]["dirty"] is True
