@@ -26,6 +26,11 @@ class Repository:
         """`commit` and all commits before it, newest first; empty where git does not know it."""
         return (self.git("rev-list", "--topo-order", commit, "--") or "").split()
 
+    def brought(self, path: Path) -> str | None:
+        """The newest commit that added `path`, None where none did."""
+        arguments = ("log", "-1", "--diff-filter=A", "--format=%H", "--", str(path.resolve()))
+        return self.git(*arguments) or None
+
     def between(self, good: str, bad: str) -> list[str]:
         """Commits after `good` up to and without `bad`, oldest first."""
         listed = (

@@ -12,6 +12,7 @@ from suites.records.cells import cells, labels, metrics
 from suites.records.commits import Repository
 from suites.records.quantity import quantity
 from suites.records.record import ResultFile
+from suites.records.sides import committed
 from suites.records.store import Store
 
 SHORTEST_SEGMENT = 2  # one odd measurement is no change
@@ -43,26 +44,27 @@ def history(
 ) -> History:
     """Records of `suite` on the way to `head` whose cell is named `case`; raises UserError for none."""
     order = {commit: age for age, commit in enumerate(repository.ancestors(head))}
-    files = [
-        file
-        for _, file in store.files("records")
-        if file.suite == suite and file.code is not None and file.code.commit in order
+    measured = [
+        (commit, file)
+        for commit, file in committed(store, repository)
+        if file.suite == suite and commit in order
     ]
-    if not files:
+    if not measured:
         raise UserError(f"no commit before {head[:12]} has records of suite {suite!r}")
-    files.sort(key=lambda file: -order[str(file.code and file.code.commit)])
+    measured.sort(key=lambda pair: -order[pair[0]])
+    files = [file for _, file in measured]
     key, name = chosen_cell(files[-1], case)
     metric = metric or default_metric(files[-1], key)
     what = quantity(metric)
     notes = []
     if what is not None and what.needs_like_machines:
-        alike = [file for file in files if file.environment == files[-1].environment]
-        if len(alike) < len(files):
-            notes.append(f"{len(files) - len(alike)} records of other machines are left out")
-        files = alike
+        alike = [pair for pair in measured if pair[1].environment == files[-1].environment]
+        if len(alike) < len(measured):
+            notes.append(f"{len(measured) - len(alike)} records of other machines are left out")
+        measured = alike
     points = [
-        Point(str(file.code and file.code.commit), float(np.mean(list(values.values()))))
-        for file in files
+        Point(commit, float(np.mean(list(values.values()))))
+        for commit, file in measured
         if (cell := cells(file).get(key)) is not None and (values := cell.values(metric))
     ]
     if not points:

@@ -1,5 +1,6 @@
 """From what a user names (a commit, a record file, `paper`) to the records that stand for it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,20 +46,31 @@ def from_commit(given: str, store: Store, repository: Repository, suite: str | N
     commit = repository.resolve(given)
     distance = {sha: steps for steps, sha in enumerate(repository.ancestors(commit))}
     nearest: dict[tuple[str, str], dict[int, list[ResultFile]]] = {}
-    for _, file in store.files("records"):
-        if file.code is not None and file.code.commit in distance:
+    for stands_for, file in committed(store, repository):
+        if stands_for in distance:
             by_distance = nearest.setdefault((file.suite, file.profile), {})
-            by_distance.setdefault(distance[file.code.commit], []).append(file)
+            by_distance.setdefault(distance[stands_for], []).append(file)
     found = Side(f"{given} ({commit[:12]})" if given != commit else commit[:12], [])
+    order = {steps: sha for sha, steps in distance.items()}
     for (name, profile), by_distance in sorted(nearest.items()):
         steps, files = min(by_distance.items())
         found.files += files
         if steps and suite in (None, name):
             found.notes.append(
                 f"{found.given} has no records of {name} {profile}; those of its ancestor "
-                f"{str(files[0].code and files[0].code.commit)[:12]} stand in"
+                f"{order[steps][:12]} stand in"
             )
     return chosen(found, suite)
+
+
+def committed(store: Store, repository: Repository) -> Iterator[tuple[str, ResultFile]]:
+    """Every record with the commit it stands for: the one that was measured or, where git no longer
+    knows that one (a rebase or a squash rewrote it), the one that brought the record."""
+    for path, file in store.files("records"):
+        commit = file.code and file.code.commit
+        stands_for = commit if commit and repository.ancestors(commit) else repository.brought(path)
+        if stands_for is not None:
+            yield stands_for, file
 
 
 def chosen(found: Side, suite: str | None) -> Side:

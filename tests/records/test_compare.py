@@ -11,7 +11,7 @@ from suites.errors import UserError
 from suites.records.commits import Repository
 from suites.records.compare import compare
 from suites.records.record import Code, Record
-from suites.records.sides import side
+from suites.records.sides import committed, side
 from suites.records.store import write
 from suites.records.verdict import Row, exit_status
 from tests.records.conftest import Lab, environment, methods, result_file, training
@@ -197,6 +197,18 @@ def test_ancestors_stand_in_and_say_so(lab: Lab, command) -> None:
     body = json.loads(done.out)
     assert f"those of its ancestor {second[:12]} stand in" in body["notes"][0]
     assert {row["verdict"] for row in body["rows"] if row["metric"] == LOSS} == {"SAME", "WORSE"}
+
+
+def test_a_record_of_a_rewritten_commit_stands_for_the_one_that_brought_it(lab: Lab) -> None:
+    first = lab.commit()
+    path = lab.measure("f" * 40)
+    lab.git("add", "--", str(path))
+    brought = lab.commit("add a record")
+    repository = Repository(lab.root)
+    assert [commit for commit, _ in committed(lab.store, repository)] == [brought]
+    with pytest.raises(UserError, match="has no records at or before it"):
+        side(first, lab.store, repository)
+    assert len(side("HEAD", lab.store, repository).files) == 1
 
 
 def test_the_same_record_twice_is_no_pass(lab: Lab, command) -> None:
