@@ -17,10 +17,17 @@ class Backbone(Model):
 
 
 class Optimization(Model):
-    """AdamW on a cosine that ends with the run; tables have a learning rate of their own."""
+    """AdamW on a cosine that ends with the run; tables have a learning rate of their own.
+
+    AdamW moves every entry by about its rate, so one rate would move a table of small entries (PEER's
+    `down`) ten times as far as one of large entries (`up`); hence the unit of `table_rate`.
+    """
 
     learning_rate: PositiveFloat
-    table_learning_rate: PositiveFloat
+    table_rate: PositiveFloat = Field(
+        default=1.0,
+        description="learning rate of tables per root mean square of their entries at initialisation",
+    )
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = Field(default=0.1, description="of backbone matrices; tables have none")

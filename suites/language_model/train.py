@@ -167,16 +167,22 @@ def schedule(step: int, steps: int, optimization: Optimization) -> float:
 
 
 def adamw(model: Decoder, optimization: Optimization) -> torch.optim.AdamW:
-    """Backbone matrices with weight decay, vectors without, tables at a learning rate of their own."""
+    """Backbone matrices with weight decay, vectors without, each table at a rate of its own."""
     tables = {id(table) for table in model.tables()}
     backbone = [p for p in model.parameters() if id(p) not in tables]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in backbone if p.dim() > 1], "weight_decay": optimization.weight_decay},
         {"params": [p for p in backbone if p.dim() < 2]},
-        {"params": model.tables(), "lr": optimization.table_learning_rate},
+    ]
+    groups += [
+        {
+            "params": [table],
+            "lr": optimization.table_rate * table.detach().square().mean().sqrt().item(),
+        }
+        for table in model.tables()
     ]
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        groups,
         lr=optimization.learning_rate,
         betas=(optimization.beta1, optimization.beta2),
         weight_decay=0.0,

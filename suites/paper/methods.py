@@ -18,20 +18,17 @@ from suites.language_model.case import Backbone, Optimization
 def arms(experts: int, dim_key: int) -> tuple[Arm, ...]:
     """The four methods with the learning rates that suite `tuning` found for each (profile tiny)."""
     return (
-        Arm(layer="dense", optimization=Optimization(learning_rate=8e-3, table_learning_rate=8e-3)),
-        Arm(
-            layer="expert_choice",
-            optimization=Optimization(learning_rate=6e-3, table_learning_rate=6e-3),
-        ),
+        Arm(layer="dense", optimization=Optimization(learning_rate=8e-3)),
+        Arm(layer="expert_choice", optimization=Optimization(learning_rate=6e-3)),
         Arm(
             layer="pkm",
             options={"memories": experts, "dim_key": dim_key},
-            optimization=Optimization(learning_rate=6e-3, table_learning_rate=0.3),
+            optimization=Optimization(learning_rate=6e-3, table_rate=3.0),
         ),
         Arm(
             layer="peer",
             options={"experts": experts, "dim_key": dim_key},
-            optimization=Optimization(learning_rate=6e-3, table_learning_rate=0.3),
+            optimization=Optimization(learning_rate=6e-3, table_rate=3.0),
         ),
     )
 

@@ -38,7 +38,7 @@ def case(corpus: Corpus, layer: str = "peer", **changes) -> TrainingCase:
         "options": resolve_options(layer, SMALL.get(layer, {})),
         "sites": (1,),
         "backbone": BACKBONE,
-        "optimization": Optimization(learning_rate=5e-3, table_learning_rate=1e-2),
+        "optimization": Optimization(learning_rate=5e-3, table_rate=0.1),
         "budget_flops": 3e9,
         "batch_sequences": 8,
         "evaluation_tokens": 4096,
@@ -79,7 +79,7 @@ def test_same_seed_same_bits(corpus: Corpus) -> None:
 
 
 def test_divergence_is_a_result(corpus: Corpus) -> None:
-    rates = Optimization(learning_rate=1e30, table_learning_rate=1e30, gradient_clip=1e30)
+    rates = Optimization(learning_rate=1e30, table_rate=1e30, gradient_clip=1e30)
     record = train(case(corpus, "dense", optimization=rates), corpus, lambda *_: None)
     assert record.status == "diverged"
     assert "training loss is" in (record.reason or "")
@@ -126,19 +126,24 @@ def test_active_parameters_of_the_dense_decoder_are_all() -> None:
 @pytest.mark.parametrize("layer", LAYERS)
 def test_every_parameter_is_optimised_once(layer: str) -> None:
     model = decoder(layer)
-    rates = Optimization(learning_rate=1e-3, table_learning_rate=1e-2)
+    rates = Optimization(learning_rate=1e-3, table_rate=3.0)
     groups = adamw(model, rates).param_groups
     owned = [id(p) for group in groups for p in group["params"]]
     assert sorted(owned) == sorted(id(p) for p in model.parameters())
-    fast = {id(p) for group in groups if group["lr"] == 1e-2 for p in group["params"]}
-    assert fast == {id(p) for p in model.tables()}
+    of_tables = [group for group in groups if group["lr"] != 1e-3]
+    assert [id(p) for group in of_tables for p in group["params"]] == [*map(id, model.tables())]
+    for group in of_tables:
+        (table,) = group["params"]
+        assert group["lr"] == pytest.approx(
+            3.0 * table.detach().norm().item() / table.numel() ** 0.5
+        )
     assert all(
         group["weight_decay"] == 0 for group in groups for p in group["params"] if p.dim() < 2
     )
 
 
 def test_schedule_warms_up_and_ends_with_the_run() -> None:
-    rates = Optimization(learning_rate=1, table_learning_rate=1)
+    rates = Optimization(learning_rate=1)
     shares = [schedule(step, 200, rates) for step in range(200)]
     assert shares[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert max(shares) == 1.0

@@ -16,7 +16,7 @@ WITHOUT_TORCH = (
 
 
 def trained(layer: str, seed: int, loss: float) -> Record:
-    rates = {"learning_rate": 3e-3, "table_learning_rate": 1e-2}
+    rates = {"learning_rate": 3e-3, "table_rate": 1e-2}
     text = {"source": "stdlib", "tokenizer": "bytes", "sha256": "0" * 64}
     case = {"layer": layer, "seed": seed, "budget_flops": 5e11, "text": text, "options": {}}
     case |= {"optimization": rates, "sites": [2], "threads": 1, "device": "cpu"}

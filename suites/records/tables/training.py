@@ -109,9 +109,7 @@ def flat(file: ResultFile, record) -> dict:
         "reason": record.reason,
         **record.metrics,
         # A layer without tables has no use for their rate.
-        "table_rate": rates["table_learning_rate"]
-        if record.metrics.get("table_parameters")
-        else None,
+        "table_rate": rates["table_rate"] if record.metrics.get("table_parameters") else None,
     }
 
 
