@@ -15,7 +15,7 @@ HAS_GPU = shutil.which("nvidia-smi") is not None
 CONSTRAINTS = () if HAS_GPU else ("--constraint", "constraints-cpu.txt")
 
 
-def prepare(session: nox.Session, *groups: str) -> None:
+def prepare(session: nox.Session, *groups: str, extras: tuple[str, ...] = ()) -> None:
     """Installs the project, editable so that no stale copy is measured, and dependency groups.
 
     `nox --no-venv` takes the interpreter at hand as it is, packages and all.
@@ -24,7 +24,8 @@ def prepare(session: nox.Session, *groups: str) -> None:
         wanted = [
             name for group in groups for name in nox.project.dependency_groups(PROJECT, group)
         ]
-        project = ".[gpu]" if HAS_GPU else "."
+        chosen = [*extras, "gpu"] if HAS_GPU else extras
+        project = f".[{','.join(chosen)}]" if chosen else "."
         session.install(*CONSTRAINTS, "--editable", project, *wanted)
 
 
@@ -49,25 +50,13 @@ def kernels(session: nox.Session) -> None:
     session.run("pytest", "--numprocesses", "2", "tests/peer", *session.posargs)
 
 
-BENCHES = ("layer_speed", "decode_speed", "retrieval_speed", "experts_speed", "model_speed")
-
-
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time layers and operations beside rivals and the roof; arguments: suites, then `suites run`'s."""
-    prepare(session)
-    if session.virtualenv.is_sandboxed:
-        session.install(*CONSTRAINTS, "--editable", ".[rivals,gpu]" if HAS_GPU else ".[rivals]")
-    chosen = [name for name in session.posargs if name in BENCHES]
-    arguments = [argument for argument in session.posargs if argument not in BENCHES]
-    failed = []
-    for suite in chosen or BENCHES:
-        try:
-            session.run("python", "-m", "suites", "run", suite, *arguments)
-        except nox.command.CommandFailed:
-            failed.append(suite)
-    if failed:
-        session.error(f"see above for {', '.join(failed)}; the other suites' records are kept")
+    """Time layers and operations beside rivals and the roof; arguments: one suite, `suites run`'s options."""
+    prepare(session, extras=("rivals",))
+    named = bool(session.posargs) and not session.posargs[0].startswith("-")
+    suite = () if named else ("speed",)
+    session.run("python", "-m", "suites", "run", *suite, *session.posargs)
 
 
 @nox.session
@@ -125,7 +114,7 @@ def gate_selftest(session: nox.Session) -> None:
 @nox.session(tags=["gpu"])
 def nightly(session: nox.Session) -> None:
     """Measure the layers on a GPU, publish the run and rebuild the tables."""
-    prepare(session)
+    prepare(session, extras=("rivals",))
     session.run("python", "-m", "suites", "run", "layer_speed", "--profile", "small")
     for run in sorted(Path("results/scratch/layer_speed-small").iterdir()):
         session.run("python", "-m", "suites", "publish", str(run))

@@ -1,0 +1,17 @@
+"""All speed suites in one run: layer_speed, decode_speed, retrieval_speed, experts_speed, model_speed.
+
+Claim: none of the paper's; it states no times.
+Differs from the paper: see each suite.
+Cost: tiny takes about six minutes on two cores; small about fifteen on one datacenter GPU.
+Run: python -m suites run speed
+Read: one table per suite; -k takes cells of all of them.
+"""
+
+from suites.registry import load
+from suites.speed.command import SPEED_SUITES, speed_command
+
+PROFILES = {
+    profile: tuple(cell for suite in SPEED_SUITES for cell in load(suite).PROFILES[profile])
+    for profile in ("tiny", "small")
+}
+command = speed_command("speed", __doc__, PROFILES)
