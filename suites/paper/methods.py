@@ -19,7 +19,7 @@ def arms(experts: int, dim_key: int) -> tuple[Arm, ...]:
     """The four methods with the learning rates that suite `tuning` found for each (profile tiny)."""
     return (
         Arm(layer="dense", optimization=Optimization(learning_rate=8e-3)),
-        Arm(layer="expert_choice", optimization=Optimization(learning_rate=6e-3)),
+        Arm(layer="expert_choice", optimization=Optimization(learning_rate=8e-3)),
         Arm(
             layer="pkm",
             options={"memories": experts, "dim_key": dim_key},
@@ -28,7 +28,7 @@ def arms(experts: int, dim_key: int) -> tuple[Arm, ...]:
         Arm(
             layer="peer",
             options={"experts": experts, "dim_key": dim_key},
-            optimization=Optimization(learning_rate=6e-3, table_rate=3.0),
+            optimization=Optimization(learning_rate=6e-3, table_rate=10.0),
         ),
     )
 
