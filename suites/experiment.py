@@ -1,14 +1,17 @@
 """What a training experiment is: methods and numbers per profile, and the verb that runs it."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import click
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from suites.errors import UserError
 from suites.language_model.case import Backbone, Optimization, Text, TrainingCase
 from suites.records.record import Model, ResultFile, canonical, digest
+
+BYTES = 256  # token ids of the default tokenizer
 
 
 class Arm(Model):
@@ -16,20 +19,29 @@ class Arm(Model):
 
     layer: str
     options: dict[str, JsonValue] = {}
+    sites: tuple[int, ...] | None = Field(
+        default=None, description="blocks that hold the layer; None: the middle one"
+    )
     optimization: Optimization
 
 
 class Profile(Model):
-    """The numbers of an experiment at one scale; tables say which profile made them."""
+    """The numbers of an experiment at one scale; tables say which profile made them.
+
+    Every arm is trained in every backbone at every budget with every seed.
+    """
 
     arms: tuple[Arm, ...]
-    backbone: Backbone
-    budget_flops: float
+    backbones: tuple[Backbone, ...]
+    budgets_flops: tuple[float, ...]
     batch_sequences: int
     evaluation_tokens: int
     seeds: tuple[int, ...]
     device: Literal["cpu", "cuda"]
     threads: int
+    vocabulary: int = Field(
+        default=BYTES, description="what --plan assumes; above that of bytes, --data must be given"
+    )
 
     def only(self, layers: tuple[str, ...]) -> tuple[Arm, ...]:
         """The arms of `layers`; a registered one without an arm takes defaults and the first arm's rates."""
@@ -43,17 +55,17 @@ class Profile(Model):
         return tuple(arms)
 
     def cases(self, text: Text) -> list[TrainingCase]:
-        """Every arm at every seed, seeds outermost so that a cut-off sweep still compares arms."""
+        """The product, seeds outermost so that a cut-off sweep still compares arms."""
         from suites.layers import resolve_options
 
         return [
             TrainingCase(
                 layer=arm.layer,
                 options=resolve_options(arm.layer, arm.options),
-                sites=(self.backbone.blocks // 2,),
-                backbone=self.backbone,
+                sites=(backbone.blocks // 2,) if arm.sites is None else arm.sites,
+                backbone=backbone,
                 optimization=arm.optimization,
-                budget_flops=self.budget_flops,
+                budget_flops=budget,
                 batch_sequences=self.batch_sequences,
                 evaluation_tokens=self.evaluation_tokens,
                 text=text,
@@ -61,8 +73,9 @@ class Profile(Model):
                 device=self.device,
                 threads=self.threads,
             )
-            for seed in self.seeds
-            for arm in self.arms
+            for seed, budget, backbone, arm in product(
+                self.seeds, self.budgets_flops, self.backbones, self.arms
+            )
         ]
 
 
@@ -97,7 +110,9 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
     )
     @click.option("--seeds", type=click.IntRange(min=1), help="number of seeds")
     @click.option(
-        "--budget", type=click.FloatRange(min=0, min_open=True), help="training FLOPs per run"
+        "--budget",
+        type=click.FloatRange(min=0, min_open=True),
+        help="training FLOPs per run, instead of the profile's",
     )
     @click.option(
         "--jobs",
@@ -107,7 +122,13 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
     @click.option(
         "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
     )
-    def command(profile, data, held_out, tokenizer, layers, seeds, budget, jobs, results):
+    @click.option(
+        "--plan",
+        is_flag=True,
+        help="print runs, FLOPs, tokens, memory and estimated time; start nothing",
+    )
+    def command(profile, data, held_out, tokenizer, layers, seeds, budget, jobs, results, plan):
+        from suites.language_model.plan import plan_text
         from suites.language_model.sweep import sweep
 
         if profile not in profiles:
@@ -121,17 +142,12 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
         if seeds:
             changes["seeds"] = tuple(range(seeds))
         if budget:
-            changes["budget_flops"] = budget
-        return sweep(
-            suite,
-            profile,
-            chosen.model_copy(update=changes),
-            data,
-            held_out,
-            tokenizer,
-            jobs,
-            results,
-        )
+            changes["budgets_flops"] = (budget,)
+        chosen = chosen.model_copy(update=changes)
+        if plan:
+            click.echo(plan_text(suite, profile, chosen, tokenizer, jobs, results))
+            return 0
+        return sweep(suite, profile, chosen, data, held_out, tokenizer, jobs, results)
 
     return command
 

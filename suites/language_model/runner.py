@@ -23,13 +23,15 @@ from suites.records.store import Store, read, write
 FINAL = ("ok", "diverged")  # the same code gives these again; other ends are worth another try
 
 
-class Run:
-    """The records that this code makes of a suite on this machine, one scratch file per case."""
+class Runs:
+    """The training runs that this code makes on this machine, one scratch file per case.
 
-    def __init__(self, store: Store, suite: str, profile: str) -> None:
-        self.suite, self.profile = suite, profile
+    A run is addressed by its case alone, so what one suite made another finds.
+    """
+
+    def __init__(self, store: Store) -> None:
         self.code, self.environment = code(), environment()
-        self.folder = store.scratch(suite, profile, self.code, self.environment)
+        self.folder = store.runs(self.code, self.environment)
 
     def path(self, case: TrainingCase) -> Path:
         return self.folder / f"{digest(dump(case))[:16]}.json"
@@ -39,31 +41,33 @@ class Run:
         return path.exists() and read(path).records[0].status in FINAL
 
     def keep(self, case: TrainingCase, record: Record) -> None:
-        results = ResultFile(
-            suite=self.suite,
-            profile=self.profile,
-            code=self.code,
-            environment=self.environment,
-            records=[record],
-        )
-        write(self.path(case), results)
+        write(self.path(case), self.file("runs", "shared", [record]))
 
-    def results(self, cases: list[TrainingCase]) -> list[ResultFile]:
-        """One file with the records of those `cases` that have one, in their order."""
+    def results(self, suite: str, profile: str, cases: list[TrainingCase]) -> ResultFile:
+        """The records of those `cases` that have one, in their order, as a file of `suite`.
+
+        Its commit is the present one: runs of other commits in this folder had the same sources.
+        """
         files = [read(self.path(case)) for case in cases if self.path(case).exists()]
         if not files:
-            raise UserError(f"no record of {self.suite}, profile {self.profile}, in {self.folder}")
-        records = [record for file in files for record in file.records]
-        return [files[0].model_copy(update={"records": records})]
+            raise UserError(f"no record of {suite}, profile {profile}, in {self.folder}")
+        return self.file(suite, profile, [record for file in files for record in file.records])
 
-
-def run_cases(run: Run, cases: list[TrainingCase], corpus: Corpus, jobs: int) -> None:
-    """Runs what has no final record yet, `jobs` processes at a time, in the order of `cases`."""
-    todo = [case for case in cases if not run.finished(case)]
-    if len(todo) < len(cases):
-        tqdm.write(
-            f"{len(cases) - len(todo)} of {len(cases)} cases have a record already", sys.stderr
+    def file(self, suite: str, profile: str, records: list[Record]) -> ResultFile:
+        return ResultFile(
+            suite=suite,
+            profile=profile,
+            code=self.code,
+            environment=self.environment,
+            records=records,
         )
+
+
+def run_cases(runs: Runs, cases: list[TrainingCase], corpus: Corpus, jobs: int, what: str) -> None:
+    """Runs what has no final record yet, `jobs` processes at a time, in the order of `cases`."""
+    todo = [case for case in cases if not runs.finished(case)]
+    if len(todo) < len(cases):
+        tqdm.write(f"{len(cases) - len(todo)} of {len(cases)} runs exist already", sys.stderr)
     slots: SimpleQueue[int] = SimpleQueue()
     for slot in range(jobs):
         slots.put(slot + 1)
@@ -78,13 +82,13 @@ def run_cases(run: Run, cases: list[TrainingCase], corpus: Corpus, jobs: int) ->
             slots.put(slot)
 
     with (
-        tqdm(total=len(todo), desc=f"{run.suite} {run.profile}", unit="run", disable=None) as bar,
+        tqdm(total=len(todo), desc=what, unit="run", disable=None) as bar,
         ThreadPoolExecutor(jobs) as pool,
         terminated(children, stop),
     ):
         for future in as_completed([pool.submit(one, case) for case in todo]):
             if (done := future.result()) is not None:
-                run.keep(*done)
+                runs.keep(*done)
                 bar.update()
                 tqdm.write(summary(*done), sys.stderr)
 
@@ -151,7 +155,11 @@ def execute(
 
 
 def name(case: TrainingCase) -> str:
-    return f"{case.layer}, seed {case.seed}"
+    backbone = case.backbone
+    return (
+        f"{case.layer} in {backbone.blocks} × {backbone.dim} at {case.budget_flops:.0e} FLOPs, "
+        f"seed {case.seed}"
+    )
 
 
 def summary(case: TrainingCase, record: Record) -> str:

@@ -87,16 +87,18 @@ def preflight(cases: list[TrainingCase], corpus: Corpus) -> None:
 
     Models are built on the meta device, which costs no memory.
     """
-    spent: dict[str, float] = {}
+    spent: dict[float, dict[str, float]] = {}
     for case in cases:
         for split in ("train", "validation"):
             Batches(corpus.tokens(split), case.backbone.context, case.batch_sequences, case.seed)
         with torch.device("meta"):
             model = decoder(case, corpus)
         step_flops = model.training_flops(case.batch_sequences)
-        name = f"{case.layer} {digest(case.options)[:8]}"
-        spent[name] = step_count(case.budget_flops, step_flops) * step_flops
-    Budget(kind="training_flops", reference=cases[0].budget_flops).check(spent)
+        name = f"{case.layer} {digest(case.options)[:8]} in {case.backbone.blocks} × {case.backbone.dim}"
+        steps = step_count(case.budget_flops, step_flops)
+        spent.setdefault(case.budget_flops, {})[name] = steps * step_flops
+    for budget, rows in spent.items():
+        Budget(kind="training_flops", reference=budget).check(rows)
 
 
 def decoder(case: TrainingCase, corpus: Corpus) -> Decoder:

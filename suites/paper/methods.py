@@ -40,8 +40,8 @@ PROFILES = {
     # Seconds: every step of the pipeline, and no statement about any method.
     "smoke": Profile(
         arms=arms(experts=32**2, dim_key=16),
-        backbone=Backbone(blocks=2, dim=32, attention_heads=2, context=32),
-        budget_flops=6e9,
+        backbones=(Backbone(blocks=2, dim=32, attention_heads=2, context=32),),
+        budgets_flops=(6e9,),
         batch_sequences=8,
         evaluation_tokens=8192,
         seeds=(0,),
@@ -50,8 +50,8 @@ PROFILES = {
     ),
     "tiny": Profile(
         arms=arms(experts=128**2, dim_key=32),
-        backbone=Backbone(blocks=4, dim=64, attention_heads=4, context=128),
-        budget_flops=5e11,
+        backbones=(Backbone(blocks=4, dim=64, attention_heads=4, context=128),),
+        budgets_flops=(5e11,),
         batch_sequences=8,
         evaluation_tokens=131_072,
         seeds=(0, 1, 2),
