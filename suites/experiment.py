@@ -1,5 +1,6 @@
 """What a training experiment is: methods and numbers per profile, and the verb that runs it."""
 
+import json
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +9,7 @@ import click
 from pydantic import Field, JsonValue
 
 from suites.errors import UserError
-from suites.language_model.case import Backbone, Optimization, Text, TrainingCase
+from suites.language_model.case import Backbone, Evaluation, Optimization, Text, TrainingCase
 from suites.records.record import Model, ResultFile, canonical, digest
 
 BYTES = 256  # token ids of the default tokenizer
@@ -39,6 +40,7 @@ class Profile(Model):
     seeds: tuple[int, ...]
     device: Literal["cpu", "cuda"]
     threads: int
+    compiled: bool = False
     vocabulary: int = Field(
         default=BYTES, description="what --plan assumes; above that of bytes, --data must be given"
     )
@@ -54,7 +56,7 @@ class Profile(Model):
             arms += own or [Arm(layer=layer, optimization=self.arms[0].optimization)]
         return tuple(arms)
 
-    def cases(self, text: Text) -> list[TrainingCase]:
+    def cases(self, text: Text, evaluations: tuple[Evaluation, ...] = ()) -> list[TrainingCase]:
         """The product, seeds outermost so that a cut-off sweep still compares arms."""
         from suites.layers import resolve_options
 
@@ -72,6 +74,8 @@ class Profile(Model):
                 seed=seed,
                 device=self.device,
                 threads=self.threads,
+                compiled=self.compiled,
+                evaluations=evaluations,
             )
             for seed, budget, backbone, arm in product(
                 self.seeds, self.budgets_flops, self.backbones, self.arms
@@ -115,6 +119,22 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
         help="training FLOPs per run, instead of the profile's",
     )
     @click.option(
+        "--evaluation",
+        "evaluations",
+        multiple=True,
+        metavar="NAME[=FILE]",
+        help="evaluate every run on curation, lambada, pile, wikitext or c4 too: the hub's file, or "
+        "FILE as for --data; FILE#sha256=HEX is checked; repeatable",
+    )
+    @click.option(
+        "--checkpoint-interval",
+        "checkpoint_interval_s",
+        type=click.FloatRange(min=0),
+        default=120,
+        show_default=True,
+        help="seconds between two checkpoints of a run; shorter runs write none",
+    )
+    @click.option(
         "--jobs",
         type=click.IntRange(min=1),
         help="processes at a time; default: one per core on a CPU",
@@ -127,15 +147,13 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
         is_flag=True,
         help="print runs, FLOPs, tokens, memory and estimated time; start nothing",
     )
-    def command(profile, data, held_out, tokenizer, layers, seeds, budget, jobs, results, plan):
+    def command(profile, layers, seeds, budget, plan, **how):
         from suites.language_model.plan import plan_text
-        from suites.language_model.sweep import sweep
+        from suites.language_model.sweep import How, sweep
 
         if profile not in profiles:
             raise UserError(f"{suite} has no profile {profile!r}; it has {', '.join(profiles)}")
         chosen = profiles[profile]
-        if held_out and not data:
-            raise UserError("--held-out goes with --data")
         changes: dict[str, Any] = {}
         if layers:
             changes["arms"] = chosen.only(layers)
@@ -145,9 +163,9 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
             changes["budgets_flops"] = (budget,)
         chosen = chosen.model_copy(update=changes)
         if plan:
-            click.echo(plan_text(suite, profile, chosen, tokenizer, jobs, results))
+            click.echo(plan_text(suite, profile, chosen, How(**how)))
             return 0
-        return sweep(suite, profile, chosen, data, held_out, tokenizer, jobs, results)
+        return sweep(suite, profile, chosen, How(**how))
 
     return command
 
@@ -156,8 +174,12 @@ def planned(profiles: dict[str, Profile], profile: str, files: list[ResultFile])
     """Ids of the cases of a complete run of `profile` on the text that `files` were made on."""
     if profile not in profiles:
         raise UserError(f"no profile {profile!r}; there are {', '.join(profiles)}")
-    texts = {canonical(record.case["text"]) for file in files for record in file.records}
-    if len(texts) > 1:
-        raise UserError(f"the records were made on {len(texts)} texts; publish them one by one")
-    text = Text.model_validate_json(texts.pop())
-    return [digest(case.model_dump(mode="json")) for case in profiles[profile].cases(text)]
+    cases = [record.case for file in files for record in file.records]
+    read = {canonical([case["text"], case.get("evaluations", [])]) for case in cases}
+    if len(read) > 1:
+        raise UserError(f"the records were made on {len(read)} texts; publish them one by one")
+    text, evaluations = json.loads(read.pop())
+    chosen = profiles[profile].cases(
+        Text.model_validate(text), tuple(map(Evaluation.model_validate, evaluations))
+    )
+    return [digest(case.model_dump(mode="json")) for case in chosen]

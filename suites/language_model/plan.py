@@ -7,7 +7,6 @@ with the same processors if there is one, else one that is assumed; which one is
 
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
@@ -15,10 +14,10 @@ from tabulate import tabulate
 from suites.experiment import Profile
 from suites.language_model.case import Text, TrainingCase
 from suites.language_model.decoder import Decoder
-from suites.language_model.sweep import default_jobs
+from suites.language_model.sweep import How
 from suites.language_model.tokenizer import tokenizer
 from suites.language_model.train import step_count
-from suites.measure.environment import ROOT, environment
+from suites.measure.environment import environment
 from suites.measure.meta import on_meta
 from suites.records.budget import Budget
 from suites.records.cells import flat, short
@@ -53,19 +52,12 @@ class Point(Model):
     rate: Rate
 
 
-def plan_text(
-    suite: str,
-    profile_name: str,
-    profile: Profile,
-    tokenizer_file: Path | None,
-    jobs: int | None,
-    results: Path | None,
-) -> str:
+def plan_text(suite: str, profile_name: str, profile: Profile, how: How) -> str:
     """What --plan prints; raises UserError where a budget cannot be met within 2 %."""
-    vocabulary = tokenizer(tokenizer_file).vocabulary if tokenizer_file else profile.vocabulary
-    points = plan(profile, vocabulary, recorded(Store(results or ROOT / "results")))
-    at_once = jobs or default_jobs(profile)
-    given = f"of {tokenizer_file.name}" if tokenizer_file else "assumed by the profile"
+    vocabulary = tokenizer(how.tokenizer).vocabulary if how.tokenizer else profile.vocabulary
+    points = plan(profile, vocabulary, recorded(how.store()))
+    at_once = how.jobs_for(profile)
+    given = f"of {how.tokenizer.name}" if how.tokenizer else "assumed by the profile"
     table = tabulate(
         [row(point, varied) for point, varied in zip(points, options(points), strict=True)],
         headers=[

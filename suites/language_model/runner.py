@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from suites.errors import UserError
 from suites.language_model.case import TrainingCase
 from suites.language_model.corpus import Corpus
+from suites.language_model.evaluations import Prepared
 from suites.language_model.train import dump
 from suites.measure.environment import ROOT, code, environment
 from suites.records.record import Record, ResultFile, digest
@@ -40,8 +42,14 @@ class Runs:
         path = self.path(case)
         return path.exists() and read(path).records[0].status in FINAL
 
+    def checkpoint(self, case: TrainingCase) -> Path:
+        return self.path(case).with_suffix(".checkpoint")
+
     def keep(self, case: TrainingCase, record: Record) -> None:
+        """Writes the record; a final one has no use for its checkpoint."""
         write(self.path(case), self.file("runs", "shared", [record]))
+        if record.status in FINAL:
+            self.checkpoint(case).unlink(missing_ok=True)
 
     def results(self, suite: str, profile: str, cases: list[TrainingCase]) -> ResultFile:
         """The records of those `cases` that have one, in their order, as a file of `suite`.
@@ -63,7 +71,21 @@ class Runs:
         )
 
 
-def run_cases(runs: Runs, cases: list[TrainingCase], corpus: Corpus, jobs: int, what: str) -> None:
+class Texts(NamedTuple):
+    """What workers read: the corpus, and the evaluation sets of the cases in their order."""
+
+    corpus: Corpus
+    sets: list[Prepared]
+
+
+def run_cases(
+    runs: Runs,
+    cases: list[TrainingCase],
+    texts: Texts,
+    jobs: int,
+    what: str,
+    checkpoint_interval_s: float,
+) -> None:
     """Runs what has no final record yet, `jobs` processes at a time, in the order of `cases`."""
     todo = [case for case in cases if not runs.finished(case)]
     if len(todo) < len(cases):
@@ -77,7 +99,14 @@ def run_cases(runs: Runs, cases: list[TrainingCase], corpus: Corpus, jobs: int, 
     def one(case: TrainingCase) -> tuple[TrainingCase, Record] | None:
         slot = slots.get()
         try:
-            return None if stop.is_set() else (case, execute(case, corpus, children, slot))
+            job = {
+                "case": dump(case),
+                "corpus": str(texts.corpus.folder),
+                "sets": [str(prepared.folder) for prepared in texts.sets],
+                "checkpoint": str(runs.checkpoint(case)),
+                "checkpoint_interval_s": checkpoint_interval_s,
+            }
+            return None if stop.is_set() else (case, execute(case, job, children, slot))
         finally:
             slots.put(slot)
 
@@ -106,7 +135,7 @@ def terminated(children: set[subprocess.Popen], stop: threading.Event) -> Iterat
 
 
 def execute(
-    case: TrainingCase, corpus: Corpus, children: set[subprocess.Popen], slot: int
+    case: TrainingCase, job: dict[str, Any], children: set[subprocess.Popen], slot: int
 ) -> Record:
     """One worker process; a worker that dies without a record leaves one that says how."""
     child = subprocess.Popen(
@@ -126,7 +155,7 @@ def execute(
     drain.start()
     record = None
     try:
-        child.stdin.write(json.dumps({"case": dump(case), "corpus": str(corpus.folder)}))
+        child.stdin.write(json.dumps(job))
         child.stdin.close()
         with tqdm(desc=name(case), unit="step", position=slot, leave=False, disable=None) as bar:
             for line in child.stdout:
