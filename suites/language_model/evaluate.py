@@ -9,26 +9,29 @@ from torch import Tensor
 
 from suites.language_model.batches import Batches
 from suites.language_model.case import TrainingCase
+from suites.language_model.causality import leaks
 from suites.language_model.corpus import Corpus
 from suites.language_model.decoder import Decoder
 from suites.language_model.evaluations import Prepared
+from suites.language_model.usage import Usage, usage_on
 
 VALIDATION_ORDER = 0  # the same windows for every run
 
 
 @torch.no_grad()
 def evaluate(model: Decoder, case: TrainingCase, corpus: Corpus) -> dict[str, float | int]:
-    """Mean loss over the first `evaluation_tokens` of the validation windows in a fixed order.
+    """Mean loss over the first `evaluation_tokens` of the validation windows in a fixed order, the
+    usage of experts over the same tokens, and the leaks on its first batch.
 
     Bits per byte use the bytes per token of the whole validation split.
     """
-    batches = Batches(
-        corpus.tokens("validation"), case.backbone.context, case.batch_sequences, VALIDATION_ORDER
-    )
+    batches = validation_batches(case, corpus)
     step_tokens = case.batch_sequences * case.backbone.context
     count = min(max(1, case.evaluation_tokens // step_tokens), batches.per_epoch)
     model.eval()
-    total = sum(negative_log_likelihood(model, *batches(step)) for step in range(count))
+    usage = Usage(model)
+    with usage.counted():
+        total = sum(negative_log_likelihood(model, *batches(step)) for step in range(count))
     loss = float(total) / (count * step_tokens)
     split = corpus.validation
     return {
@@ -36,7 +39,21 @@ def evaluate(model: Decoder, case: TrainingCase, corpus: Corpus) -> dict[str, fl
         "validation_loss_nats": loss,
         "validation_perplexity": math.exp(min(loss, 700.0)),
         "validation_bits_per_byte": loss / math.log(2) * split.tokens / split.utf8_bytes,
+        **usage.metrics(),
+        **leaks(model, batches(0)[0].to(next(model.parameters()).device)),
     }
+
+
+def validation_batches(case: TrainingCase, corpus: Corpus) -> Batches:
+    return Batches(
+        corpus.tokens("validation"), case.backbone.context, case.batch_sequences, VALIDATION_ORDER
+    )
+
+
+def usage_now(model: Decoder, case: TrainingCase, corpus: Corpus) -> dict[str, float]:
+    """Usage of experts on the first validation batch; empty for a model without product keys."""
+    inputs, _ = validation_batches(case, corpus)(0)
+    return usage_on(model, inputs.to(next(model.parameters()).device))
 
 
 @torch.no_grad()

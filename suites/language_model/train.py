@@ -18,8 +18,9 @@ from suites.language_model.case import Optimization, TrainingCase
 from suites.language_model.checkpoint import Checkpoint
 from suites.language_model.corpus import Corpus
 from suites.language_model.decoder import Decoder
-from suites.language_model.evaluate import evaluate, evaluate_set, logits_of
+from suites.language_model.evaluate import evaluate, evaluate_set, logits_of, usage_now
 from suites.language_model.evaluations import Prepared
+from suites.language_model.usage import points
 from suites.records.budget import Budget
 from suites.records.record import Record, digest
 
@@ -55,6 +56,9 @@ def train(
     curve = Curve()
     if checkpoint is not None and (state := checkpoint.load()) is not None:
         curve = restored(state, model, optimizer)
+    looks = points(steps)
+    if curve.steps == 0:
+        curve.look(usage_now(model, case, corpus))
 
     model.train()
     clock = Clock(curve)
@@ -66,12 +70,15 @@ def train(
             loss_of, model, optimizer, batches(step), device, case.optimization.gradient_clip
         )
         curve.steps = step + 1
-        if step % every == 0 or step == steps - 1:
+        if step % every == 0 or curve.steps in looks:
             curve.report(step + 1, loss.item())
             clock.read()
             progress(step + 1, steps, curve.losses[-1], step_tokens * clock.steps_per_s())
             if not curve.is_finite():
                 break
+            if curve.steps in looks:
+                curve.look(usage_now(model, case, corpus))
+                clock.skip()
             if checkpoint is not None and checkpoint.due():
                 checkpoint.save(kept(curve, model, optimizer))
                 clock.skip()
@@ -105,6 +112,12 @@ class Curve:
     seconds: float = 0.0
     reported: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    looks: dict[str, list[float]] = field(default_factory=dict)
+
+    def look(self, usage: dict[str, float]) -> None:
+        """Adds to the series of a layer with experts, which has its own steps."""
+        for name, value in ({"usage_step": float(self.steps)} | usage if usage else {}).items():
+            self.looks.setdefault(name, []).append(value)
 
     def report(self, step: int, loss: float) -> None:
         self.reported.append(float(step))
@@ -116,7 +129,7 @@ class Curve:
     def series(self) -> dict[str, list[float]]:
         """Without the loss that ended a diverged run, which no JSON holds."""
         end = None if self.is_finite() else -1
-        return {"step": self.reported[:end], "train_loss_nats": self.losses[:end]}
+        return {"step": self.reported[:end], "train_loss_nats": self.losses[:end], **self.looks}
 
 
 class Clock:
