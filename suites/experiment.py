@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, PositiveFloat
 
 from suites.errors import UserError
 from suites.language_model.case import Backbone, Evaluation, Optimization, Text, TrainingCase
@@ -24,6 +24,10 @@ class Arm(Model):
         default=None, description="blocks that hold the layer; None: the middle one"
     )
     optimization: Optimization
+    budget_factor: PositiveFloat = Field(
+        default=1,
+        description="times the profile's budget, where an experiment matches something else",
+    )
 
 
 class Profile(Model):
@@ -67,7 +71,7 @@ class Profile(Model):
                 sites=(backbone.blocks // 2,) if arm.sites is None else arm.sites,
                 backbone=backbone,
                 optimization=arm.optimization,
-                budget_flops=budget,
+                budget_flops=budget * arm.budget_factor,
                 batch_sequences=self.batch_sequences,
                 evaluation_tokens=self.evaluation_tokens,
                 text=text,

@@ -30,9 +30,7 @@ def leaks(model: Decoder, inputs_BL: Tensor) -> dict[str, float]:
         for mode, training in (("training", True), ("evaluation", False)):
             model.train(training)
             seen = model(inputs_BL)
-            found[f"{mode}_future_leak_nats"] = divergence(
-                seen[:, :half], model(future)[:, :half]
-            )
+            found[f"{mode}_future_leak_nats"] = divergence(seen[:, :half], model(future)[:, :half])
             if len(inputs_BL) > 1:
                 found[f"{mode}_batch_leak_nats"] = divergence(seen[:1], model(batch)[:1])
     return found

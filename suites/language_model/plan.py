@@ -98,7 +98,7 @@ def plan(profile: Profile, vocabulary: int, known: list[ResultFile]) -> list[Poi
     """Every point of `profile`; `known` are runs whose speed may stand for it."""
     once = profile.model_copy(update={"seeds": profile.seeds[:1]})
     points = [point(case, len(profile.seeds), vocabulary, known) for case in once.cases(UNREAD)]
-    for budget in profile.budgets_flops:
+    for budget in dict.fromkeys(p.case.budget_flops for p in points):
         Budget(kind="training_flops", reference=budget).check(
             {
                 f"{p.case.layer} in {backbone(p.case)}": p.training_flops

@@ -46,7 +46,11 @@ class Usage:
     def metrics(self) -> dict[str, float]:
         """Means over the model's sparse layers; empty where it has none."""
         found = [usage(sums) for sums in self.sums.values()]
-        return {name: sum(one[name] for one in found) / len(found) for name in found[0]} if found else {}
+        return (
+            {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+            if found
+            else {}
+        )
 
 
 def usage(sums_N: Tensor) -> dict[str, float]:

@@ -1,0 +1,33 @@
+"""The one PEER model that all ablations vary: on the third rung of Figure 1's ladder, at the lower budget.
+
+It is a run of `isoflop`, so every experiment shares it.
+"""
+
+from collections.abc import Callable
+
+from pydantic import JsonValue
+
+from suites.experiment import Arm, Profile
+from suites.paper import isoflop
+
+RUNG = 2
+
+
+def profiles(arms: Callable[[str], tuple[Arm, ...]]) -> dict[str, Profile]:
+    """Figure 1's profiles on that rung and budget, with the `arms` of each."""
+    return {
+        name: profile.model_copy(
+            update={
+                "arms": arms(name),
+                "backbones": profile.backbones[RUNG : RUNG + 1],
+                "budgets_flops": profile.budgets_flops[:1],
+            }
+        )
+        for name, profile in isoflop.PROFILES.items()
+    }
+
+
+def arm(profile: str, layer: str = "peer", **options: JsonValue) -> Arm:
+    """Figure 1's arm of `layer`, with some options of its own."""
+    (found,) = (arm for arm in isoflop.PROFILES[profile].arms if arm.layer == layer)
+    return found.model_copy(update={"options": found.options | options})
