@@ -7,6 +7,7 @@ from suites.errors import UserError
 
 SUITES = {
     "methods": "suites.paper.methods",
+    "isoflop": "suites.paper.isoflop",
     "layer_speed": "suites.speed.layer_speed",
     "decode_speed": "suites.speed.decode_speed",
     "retrieval_speed": "suites.speed.retrieval_speed",
