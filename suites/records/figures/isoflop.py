@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from suites.records.isoflop import Curve, curves
 from suites.records.record import ResultFile
@@ -25,7 +25,7 @@ def figures(files: list[ResultFile]) -> dict[str, Figure]:
                 draw(axes, curve, f"C{number % 10}", MARKERS[number % len(MARKERS)])
         axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel="validation perplexity")
         axes.set_title(f"{budget:.2g} training FLOPs")
-        axes.yaxis.set_major_locator(LogLocator(subs=np.arange(1, 10, 0.5).tolist()))
+        axes.yaxis.set_major_locator(MaxNLocator(8))
         axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.yaxis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.3)
