@@ -7,6 +7,8 @@ from suites.errors import UserError
 
 SUITES = {
     "methods": "suites.paper.methods",
+    "isoflop": "suites.paper.isoflop",
+    "table1": "suites.paper.table1",
     "layer_speed": "suites.speed.layer_speed",
     "decode_speed": "suites.speed.decode_speed",
     "retrieval_speed": "suites.speed.retrieval_speed",

@@ -79,6 +79,7 @@ def sweep(suite: str, profile_name: str, profile: Profile, how: How) -> int:
         table = folder / (sheet.name or "table")
         write_text(table.with_suffix(".md"), sheet.markdown())
         write_text(table.with_suffix(".csv"), sheet.csv())
+        write_text(table.with_suffix(".tex"), sheet.latex())
         click.echo(sheet.markdown())
     for name, figure in FIGURES[suite]([file]).items() if suite in FIGURES else ():
         save(figure, folder / name)

@@ -45,6 +45,18 @@ SUFFIXES: dict[str, Quantity] = {
 
 # Not judged: they follow from the case or from a metric that is.
 FOLLOWS = {
+    **{
+        f"{name}_{metric}": cause
+        for name in ("curation", "lambada", "pile", "wikitext", "c4")
+        for metric, cause in {
+            "documents": "the case",
+            "tokens": "the case",
+            "utf8_bytes": "the case",
+            "perplexity": f"{name}_loss_nats",
+            "bits_per_byte": f"{name}_loss_nats",
+            "last_word_accuracy": f"{name}_loss_nats",
+        }.items()
+    },
     "bits_per_byte": "loss_nats",
     "bytes_per_s": "median_s",
     "epochs": "tokens",

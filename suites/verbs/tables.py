@@ -12,7 +12,10 @@ from suites.records.record import ResultFile
 from suites.records.sheet import Sheet
 from suites.records.store import Store, write_text
 from suites.records.tables import TABLES
+from suites.registry import SUITES
 
+# Suites whose tables a paper would print.
+PAPER = {name for name, module in SUITES.items() if module.startswith("suites.paper.")}
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
@@ -32,6 +35,8 @@ def command(check: bool, results: Path) -> int:
     for name, sheet in sheets.items():
         rendered[results / "tables" / f"{name}.md"] = sheet.markdown()
         rendered[results / "tables" / f"{name}.csv"] = sheet.csv()
+        if name.partition("-")[0] in PAPER:
+            rendered[results / "tables" / f"{name}.tex"] = sheet.latex()
     readme = results.parent / "README.md"
     if readme.exists():
         rendered[readme] = with_tables(readme.read_text(encoding="utf-8"), sheets)

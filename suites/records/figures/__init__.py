@@ -6,12 +6,13 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from suites.records.figures import flops, speed
+from suites.records.figures import flops, isoflop, speed
 from suites.records.record import ResultFile
 
 # suite → the figures made of all its result files of one profile, by file name
 FIGURES: dict[str, Callable[[list[ResultFile]], dict[str, Figure]]] = {
     "flops": flops.figures,
+    "isoflop": isoflop.figures,
     "layer_speed": speed.figures,
     "decode_speed": speed.figures,
     "retrieval_speed": speed.figures,
