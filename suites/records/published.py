@@ -1,11 +1,12 @@
-"""The paper's Table 1, to stand beside ours."""
+"""The paper's Tables 1 and 2, to stand beside ours."""
 
 from functools import cache
 from pathlib import Path
 
 from suites.records.store import read
 
-TABLE1 = Path(__file__).resolve().parents[2] / "results" / "published" / "table1.json"
+PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
+TABLE1, TABLE2 = PUBLISHED / "table1.json", PUBLISHED / "table2.json"
 
 
 @cache
@@ -20,3 +21,16 @@ def table1() -> dict[float, dict[str, dict[str, float]]]:
             if isinstance(value, float | int)
         }
     return dict(sorted(found.items()))
+
+
+@cache
+def table2() -> dict[tuple[int, str | None], dict[str, float]]:
+    """(N, query norm) → metric → value; empty where the suite is installed without results."""
+    return {
+        (record.case["options"]["experts"], record.case["options"]["query_norm"]): {
+            name: float(value)
+            for name, value in record.metrics.items()
+            if isinstance(value, float | int)
+        }
+        for record in (read(TABLE2).records if TABLE2.exists() else ())
+    }

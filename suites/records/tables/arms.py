@@ -1,4 +1,4 @@
-"""Tables of experiments that vary a layer: a row per arm, its difference to a reference, the paper's value."""
+"""Tables of experiments that vary a layer: a row per arm and its difference to a reference."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
