@@ -83,8 +83,8 @@ class PEER(nn.Module):
         """
         self.router.reset_parameters()
         if self.init == "unit":
-            for table in self.tables():
-                nn.init.normal_(table)
+            for unit in self.tables():
+                nn.init.normal_(unit)
             return
         for table in (self.down, self.gate):
             if table is not None:

@@ -21,7 +21,7 @@ from suites.measure.environment import environment
 from suites.measure.meta import on_meta
 from suites.records.budget import Budget
 from suites.records.cells import flat, short
-from suites.records.record import Environment, Model, Record, ResultFile, canonical
+from suites.records.record import Environment, Model, Record, ResultFile, canonical, digest
 from suites.records.store import Store
 
 ASSUMED_FLOPS_PER_S = {"cpu": 1e10, "cuda": 2e14}  # of one run; a guess, and printed as one
@@ -94,6 +94,27 @@ def plan_text(suite: str, profile_name: str, profile: Profile, how: How) -> str:
     return f"{table}\n\n" + "\n".join(f"- {line}" for line in totals)
 
 
+def total_text(profile_name: str, profiles: dict[str, Profile], hows: dict[str, How]) -> str:
+    """What several suites cost together, a run that they share counted once."""
+    once: dict[str, Point] = {}
+    for suite, profile in profiles.items():
+        how = hows[suite]
+        vocabulary = tokenizer(how.tokenizer).vocabulary if how.tokenizer else profile.vocabulary
+        for found in plan(profile, vocabulary, recorded(how.store())):
+            once.setdefault(digest(found.case.model_dump(mode="json")), found)
+    points = list(once.values())
+    how, profile = next(iter(hows.values())), next(iter(profiles.values()))
+    at_once = how.jobs_for(profile)
+    runs = sum(point.seeds for point in points)
+    flops = sum(point.seeds * point.training_flops for point in points)
+    seconds = sum(point.seeds * (point.seconds + START_S) for point in points) / at_once
+    return (
+        f"all of profile {profile_name}: {runs} runs, those that suites share counted once, "
+        f"{flops:.3e} training FLOPs, largest run {max(p.memory_bytes for p in points) / 2**30:.2f} GiB, "
+        f"about {duration(seconds)} with {at_once} at a time"
+    )
+
+
 def plan(profile: Profile, vocabulary: int, known: list[ResultFile]) -> list[Point]:
     """Every point of `profile`; `known` are runs whose speed may stand for it."""
     once = profile.model_copy(update={"seeds": profile.seeds[:1]})
@@ -101,7 +122,7 @@ def plan(profile: Profile, vocabulary: int, known: list[ResultFile]) -> list[Poi
     for budget in dict.fromkeys(p.case.budget_flops for p in points):
         Budget(kind="training_flops", reference=budget).check(
             {
-                f"{p.case.layer} in {backbone(p.case)}": p.training_flops
+                f"{p.case.layer} {digest(p.case.options)[:8]} in {backbone(p.case)}": p.training_flops
                 for p in points
                 if p.case.budget_flops == budget
             }

@@ -1,4 +1,4 @@
-"""The one PEER model that all ablations vary: on the third rung of Figure 1's ladder, at the lower budget.
+"""The one PEER model that all ablations vary: the third rung of Figure 1's ladder at one of its budgets.
 
 It is a run of `isoflop`, so every experiment shares it.
 """
@@ -11,6 +11,8 @@ from suites.experiment import Arm, Profile
 from suites.paper import isoflop
 
 RUNG = 2
+# Which budget: the lower one, but at smoke it buys too few steps to be met within 2 %.
+BUDGET = {"smoke": 1, "tiny": 0, "small": 0, "paper": 0}
 
 
 def profiles(arms: Callable[[str], tuple[Arm, ...]]) -> dict[str, Profile]:
@@ -20,7 +22,7 @@ def profiles(arms: Callable[[str], tuple[Arm, ...]]) -> dict[str, Profile]:
             update={
                 "arms": arms(name),
                 "backbones": profile.backbones[RUNG : RUNG + 1],
-                "budgets_flops": profile.budgets_flops[:1],
+                "budgets_flops": (profile.budgets_flops[BUDGET[name]],),
             }
         )
         for name, profile in isoflop.PROFILES.items()

@@ -21,12 +21,13 @@ class Comparison:
     """What an experiment varies, under the names its tables use.
 
     `varied` maps a column to a dotted field of the case, or to several whose product it is. The
-    reference of a row has the first value in the records of column `against`, and the same values in
-    the other columns.
+    reference of a row has the first value in the records of column `against`, and the row's own values
+    in the columns `within`.
     """
 
     varied: Mapping[str, str | tuple[str, ...]]
     against: str
+    within: tuple[str, ...] = ()
 
 
 def by_seed(cell: Cell, metric: str = LOSS) -> dict[int, float]:
@@ -95,9 +96,8 @@ def value(fields: dict[str, Any], path: str | tuple[str, ...]) -> Any:
 def reference(frame: pd.DataFrame, own: pd.Series, comparison: Comparison) -> Cell | None:
     """The cell that `own` is compared with; None for the reference itself and where there is none."""
     same = frame["commit"] == own["commit"]
-    for column in comparison.varied:
-        if column != comparison.against:
-            same &= frame[column] == own[column]
+    for column in comparison.within:
+        same &= frame[column] == own[column]
     first = frame.loc[same & (frame[comparison.against] == frame[comparison.against].iloc[0])]
     return None if first.empty or first["cell"].iloc[0] is own["cell"] else first["cell"].iloc[0]
 

@@ -24,6 +24,9 @@ class Sheet(Model):
     formats: dict[str, str] = {}
     notes: list[str] = []
     brief: list[str] = []
+    measured: list[str] = Field(
+        default=[], description="columns of times or memory, which no repetition gives again"
+    )
 
     def markdown(self) -> str:
         """The whole table with its title and notes."""
@@ -54,6 +57,11 @@ class Sheet(Model):
                 for value in self.frame[column]
             ]
         return shown
+
+    def repeatable(self) -> str:
+        """What a repetition on such a machine gives again, to the bit."""
+        columns = [column for column in self.frame.columns if column not in self.measured]
+        return self.model_copy(update={"frame": self.frame[columns]}).csv()
 
     def csv(self) -> str:
         buffer = io.StringIO()

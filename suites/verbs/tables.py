@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from suites.errors import UserError
+from suites.paper import claims
 from suites.records import schema
 from suites.records.readme import with_tables
 from suites.records.record import ResultFile
@@ -15,7 +16,7 @@ from suites.records.tables import TABLES
 from suites.registry import SUITES
 
 # Suites whose tables a paper would print.
-PAPER = {name for name, module in SUITES.items() if module.startswith("suites.paper.")}
+PAPER = {"claims"} | {n for n, module in SUITES.items() if module.startswith("suites.paper.")}
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
@@ -67,3 +68,6 @@ def sheets_of(store: Store) -> Iterator[tuple[str, Sheet]]:
     for (suite, profile), files in groups.items():
         for sheet in TABLES[suite](files):
             yield "-".join(filter(None, (suite, profile, sheet.name))), sheet
+    for profile in dict.fromkeys(profile for suite, profile in groups if suite in claims.SUITES):
+        judged = {suite: files for (suite, own), files in groups.items() if own == profile}
+        yield f"claims-{profile}", claims.sheet(profile, judged)

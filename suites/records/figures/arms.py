@@ -1,5 +1,6 @@
 """Figures of experiments that vary a layer: against a number, as intervals, or over training."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -52,7 +53,11 @@ def intervals(files: list[ResultFile]) -> dict[str, Figure]:
     rows = arms(files, comparison)
     drawn, axes = panel(files, height=1.2 + 0.35 * len(rows))
     names = [
-        ", ".join(str(row[column]) for column in comparison.varied) for _, row in rows.iterrows()
+        ", ".join(
+            f"{value:.3g}" if isinstance(value := row[column], float) else str(value)
+            for column in comparison.varied
+        )
+        for _, row in rows.iterrows()
     ]
     places = range(len(rows))
     axes.errorbar(
@@ -103,12 +108,14 @@ def over_training(files: list[ResultFile]) -> dict[str, Figure]:
     panels = drawn.subplots(1, 2)
     shown = {"expert_usage_percent": "expert usage %", "unevenness_nats": "unevenness (nats)"}
     rows = arms(files, FORMS[suite].comparison)
+    first = math.inf  # tokens of the earliest look after the start
     for number, (_, row) in enumerate(rows.iterrows()):
         name = ", ".join(str(row[column]) for column in varied)
         for count, record in enumerate(row["cell"].finished):
             series = record.series
             tokens = np.array(series["usage_step"]) * record.case["batch_sequences"]
             tokens *= record.case["backbone"]["context"]
+            first = min(first, tokens[1])
             for axes, metric in zip(panels, shown, strict=True):
                 axes.plot(
                     tokens,
@@ -119,7 +126,8 @@ def over_training(files: list[ResultFile]) -> dict[str, Figure]:
                     label=None if count else name,
                 )
     for axes, label in zip(panels, shown.values(), strict=True):
-        axes.set(xscale="symlog", xlabel="training tokens", ylabel=label)
+        axes.set_xscale("symlog", linthresh=first)
+        axes.set(xlabel="training tokens", ylabel=label)
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize="small")
     drawn.suptitle(

@@ -75,6 +75,7 @@ def named(rows: pd.DataFrame, values: pd.Series) -> dict[str, float]:
     return {f"row {number}": float(value) for number, value in enumerate(values, start=1)}
 
 
+SECONDS = "seconds against the first row"
 FLOPS = Matched("mismatch", training_flops)
 
 
@@ -86,13 +87,14 @@ class Form(NamedTuple):
     published: bool = False
     matched: tuple[Matched, ...] = (FLOPS,)
     notes: tuple[str, ...] = ()
+    measured: tuple[str, ...] = ()
 
 
 def sheet(files: list[ResultFile], form: Form) -> Sheet:
     rows = arms(files, form.comparison)
     varied = list(form.comparison.varied)
     frame = rows[[*varied, "seeds"]].copy()
-    formats: dict[str, str] = {}
+    formats = {"budget": ".3g"} if "budget" in frame else {}
     for metric, (column, shape) in (SHOWN | dict(form.more)).items():
         if metric in rows and rows[metric].notna().any():
             frame[column], formats[column] = rows[metric], shape
@@ -109,6 +111,7 @@ def sheet(files: list[ResultFile], form: Form) -> Sheet:
         frame=frame,
         formats=formats,
         brief=[*varied, "loss (nats/token)", "difference (nats)", "low", "high"],
+        measured=list(form.measured),
         notes=[
             f"difference: mean loss minus that at {form.comparison.against} = {first}",
             "low and high bound the 95 % interval of the difference, paired by seed",
@@ -161,15 +164,21 @@ EXPERTS, NORM, LAYER = (
 FORMS = {
     "number_of_experts": Form(Comparison(EXPERTS, "N"), more=USAGE, published=True, notes=PAPER),
     "query_norm": Form(
-        Comparison(EXPERTS | NORM, "query norm"), more=USAGE, published=True, notes=PAPER
+        Comparison(EXPERTS | NORM, "query norm", within=("N",)),
+        more=USAGE,
+        published=True,
+        notes=PAPER,
     ),
     "active_experts": Form(
-        Comparison({"hk": ("options.heads", "options.topk"), "h": "options.heads"}, "hk"),
+        Comparison(
+            {"hk": ("options.heads", "options.topk"), "h": "options.heads"}, "hk", within=("h",)
+        ),
         notes=("the paper shows hk from 32 to 512 at 1024² experts, as a picture only",),
     ),
     "equal_time": Form(
         Comparison(LAYER, "method"),
-        matched=(FLOPS, Matched("seconds against the first row", seconds)),
+        matched=(FLOPS, Matched(SECONDS, seconds)),
+        measured=(SECONDS,),
         notes=(
             "budgets per method are chosen so that training takes equally long",
             "the column of seconds is measured and differs between repetitions",

@@ -180,6 +180,7 @@ def points(title: str, curves: list[Curve], records: list[Record]) -> Sheet:
             "perplexity": ".3f",
             "tokens/s": ",.0f",
         },
+        measured=["tokens/s"],
         notes=[
             "backbone is blocks × width; parameters count embeddings and tables",
             *troubles(records),

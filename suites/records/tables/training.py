@@ -82,6 +82,7 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
             frame=rows[order],
             formats=FORMATS,
             brief=BRIEF,
+            measured=["tokens/s", "peak MiB"],
             notes=notes(finished)
             + [f"{r.method}, seed {r.seed}: {r.status}, {r.reason}" for r in failed.itertuples()],
         )
