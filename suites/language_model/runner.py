@@ -1,12 +1,13 @@
 """Runs training cases, several at a time, and keeps each record the moment it exists."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -90,14 +91,14 @@ def run_cases(
     todo = [case for case in cases if not runs.finished(case)]
     if len(todo) < len(cases):
         tqdm.write(f"{len(cases) - len(todo)} of {len(cases)} runs exist already", sys.stderr)
-    slots: SimpleQueue[int] = SimpleQueue()
-    for slot in range(jobs):
-        slots.put(slot + 1)
-    children: set[subprocess.Popen] = set()
     stop = threading.Event()
+    workers = [Worker(slot + 1, stop) for slot in range(jobs)]
+    idle: SimpleQueue[Worker] = SimpleQueue()
+    for worker in workers:
+        idle.put(worker)
 
     def one(case: TrainingCase) -> tuple[TrainingCase, Record] | None:
-        slot = slots.get()
+        worker = idle.get()
         try:
             job = {
                 "case": dump(case),
@@ -106,14 +107,15 @@ def run_cases(
                 "checkpoint": str(runs.checkpoint(case)),
                 "checkpoint_interval_s": checkpoint_interval_s,
             }
-            return None if stop.is_set() else (case, execute(case, job, children, slot))
+            return None if stop.is_set() else (case, worker.execute(case, job))
         finally:
-            slots.put(slot)
+            idle.put(worker)
 
     with (
         tqdm(total=len(todo), desc=what, unit="run", disable=None) as bar,
+        ended(workers),
         ThreadPoolExecutor(jobs) as pool,
-        terminated(children, stop),
+        terminated(workers, stop),
     ):
         for future in as_completed([pool.submit(one, case) for case in todo]):
             if (done := future.result()) is not None:
@@ -123,60 +125,101 @@ def run_cases(
 
 
 @contextmanager
-def terminated(children: set[subprocess.Popen], stop: threading.Event) -> Iterator[None]:
-    """Ends all children when the block is left by an exception, an interrupt above all."""
+def ended(workers: list["Worker"]) -> Iterator[None]:
+    """Lets workers go when there is nothing more to do."""
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+@contextmanager
+def terminated(workers: list["Worker"], stop: threading.Event) -> Iterator[None]:
+    """Ends all workers at once when the block is left by an exception, an interrupt above all."""
     try:
         yield
     except BaseException:
         stop.set()
-        for child in list(children):
-            child.terminate()
+        for worker in workers:
+            worker.terminate()
         raise
 
 
-def execute(
-    case: TrainingCase, job: dict[str, Any], children: set[subprocess.Popen], slot: int
-) -> Record:
-    """One worker process; a worker that dies without a record leaves one that says how."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "suites.language_model.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    assert child.stderr is not None
-    children.add(child)
-    errors: list[str] = []
-    drain = threading.Thread(target=errors.extend, args=(child.stderr,), daemon=True)
-    drain.start()
-    record = None
-    try:
-        child.stdin.write(json.dumps(job))
-        child.stdin.close()
-        with tqdm(desc=name(case), unit="step", position=slot, leave=False, disable=None) as bar:
-            for line in child.stdout:
-                message = json.loads(line)
+class Worker:
+    """A `suites.language_model.worker` process, started when it is needed and again after its death."""
+
+    def __init__(self, slot: int, stop: threading.Event) -> None:
+        self.slot, self.stop = slot, stop
+        self.process: subprocess.Popen | None = None
+
+    def started(self) -> subprocess.Popen:
+        if self.process is None or self.process.poll() is not None:
+            self.close()
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "suites.language_model.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+            )
+            if self.stop.is_set():  # the order to end came while it was starting
+                self.terminate()
+        return self.process
+
+    def terminate(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+
+    def close(self) -> None:
+        """Waits for a process that has nothing to do any more."""
+        if self.process is not None:
+            with suppress(BrokenPipeError):
+                self.process.communicate()
+            self.process = None
+
+    def execute(self, case: TrainingCase, job: dict[str, Any]) -> Record:
+        """One job; a process that dies without a record leaves one that says how."""
+        process = self.started()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        record = None
+        try:
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died before it read the job; its exit status says why
+        with tqdm(
+            desc=name(case), unit="step", position=self.slot, leave=False, disable=None
+        ) as bar:
+            for message in messages(process.stdout):
                 if "record" in message:
                     record = Record.model_validate(message["record"])
+                elif "ended" in message:
+                    return record or lost(case, message["ended"], message["last"])
                 else:
                     bar.total = message["steps"]
                     bar.set_postfix_str(
                         f"loss {float(message['loss']):.3f}, {message['tokens_per_s']:,.0f} tokens/s"
                     )
                     bar.update(message["step"] - bar.n)
-    except BrokenPipeError:
-        pass  # the child died before it read its case; its exit status says why
-    status = child.wait()
-    drain.join()
-    children.discard(child)
-    if record is not None:
-        return record
-    last = errors[-1].strip() if errors else "no message"
-    if status == -9:
+        status = process.wait()
+        lines = process.stderr.read().strip().splitlines() or ["no message"]
+        return record or lost(case, status, lines[-1])
+
+
+def messages(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Those that are whole: a kill may cut one off."""
+    for line in lines:
+        with suppress(ValueError):
+            yield json.loads(line)
+
+
+def lost(case: TrainingCase, status: int, last: str) -> Record:
+    """The record of a process that ended without one."""
+    if status == -signal.SIGKILL:
         return Record(
             case=dump(case), status="oom", reason="killed by the system, most often for memory"
         )

@@ -14,6 +14,7 @@ from suites.errors import UserError
 from suites.language_model.case import Backbone, Optimization, TrainingCase
 from suites.language_model.checkpoint import Checkpoint
 from suites.language_model.corpus import Corpus, prepare
+from suites.language_model.runner import messages
 from suites.language_model.sources import StandardLibrary
 from suites.language_model.tokenizer import Bytes
 from suites.layers import resolve_options
@@ -62,13 +63,13 @@ def result(child: subprocess.Popen) -> tuple[dict, list[int]]:
     """The record without times, and the steps that were reported."""
     with child:
         assert child.stdout is not None
-        messages = [json.loads(line) for line in child.stdout]
-    assert child.returncode == 0
-    record = messages.pop()["record"]
+        *reports, last, ended = messages(child.stdout)
+    assert (child.returncode, ended["ended"]) == (0, 0)
+    record = last["record"]
     assert record["status"] == "ok", record["reason"]
     for name in TIMES:
         record["metrics"].pop(name)
-    return record, [message["step"] for message in messages]
+    return record, [report["step"] for report in reports]
 
 
 def test_a_killed_run_continues_bit_for_bit(corpus: Corpus, tmp_path: Path) -> None:
