@@ -37,6 +37,20 @@ def reproduce(session: nox.Session) -> None:
 
 
 @nox.session
+def paper(session: nox.Session) -> None:
+    """Every table and figure of the paper with its verdicts; arguments go to `suites paper`."""
+    prepare(session)
+    session.run("python", "-m", "suites", "paper", *session.posargs)
+
+
+@nox.session
+def claims(session: nox.Session) -> None:
+    """Judge the paper's claims on the committed records; arguments go to `suites claims`."""
+    prepare(session)
+    session.run("python", "-m", "suites", "claims", *session.posargs)
+
+
+@nox.session
 def flops(session: nox.Session) -> None:
     """Count FLOPs three ways, bytes and parameters; match budgets; arguments go to `suites run`."""
     prepare(session, "test")  # brings triton, whose operators are counted like the others

@@ -8,6 +8,8 @@ from peer.functional import check_one_of, check_table_grad, experts
 from peer.reference import ACTIVATIONS
 from peer.router import ProductKeyRouter
 
+INITS = ("matched", "unit")
+
 
 class PEER(nn.Module):
     """Parameter Efficient Expert Retrieval (arXiv 2407.04153, section 2), a drop-in for a
@@ -27,6 +29,7 @@ class PEER(nn.Module):
         shared_keys: one set of sub-keys for all heads, as in the paper, or one per head.
         glu: experts are gated, σ(gateᵀx) · (downᵀx) · up, with a third table.
         table_grad: gradients of the expert tables: "dense", or "sparse" with the rows touched only.
+        init: "matched", outputs start as large as a dense layer's, or "unit", tables of N(0, 1).
         impl: "auto", or one of `peer.choice.IMPLEMENTATIONS` by name; a name that cannot run
             raises.
     """
@@ -45,10 +48,12 @@ class PEER(nn.Module):
         shared_keys: bool = True,
         glu: bool = False,
         table_grad: str = "dense",
+        init: str = "matched",
         impl: str = "auto",
     ) -> None:
         super().__init__()
         check_one_of("activation", activation, ACTIVATIONS)
+        check_one_of("init", init, INITS)
         self.router = ProductKeyRouter(
             dim,
             experts=experts,
@@ -61,6 +66,7 @@ class PEER(nn.Module):
             impl=impl,
         )
         self.dim, self.activation, self.table_grad, self.impl = dim, activation, table_grad, impl
+        self.init = init
         self.down = nn.Parameter(torch.empty(experts, dim))
         self.up = nn.Parameter(torch.empty(experts, dim))
         self.gate = nn.Parameter(torch.empty(experts, dim)) if glu else None
@@ -68,7 +74,7 @@ class PEER(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Output variance equal to the dense layer's for tokens of unit variance.
+        """With init "matched", output variance equal to the dense layer's for tokens of unit variance.
 
         A dense layer with weights N(0, 1/D) and N(0, 1/4D) has output variance E[σ(z)²], z ~ N(0,
         1). Here down ~ N(0, 1/D) makes each hidden neuron such a z, so a token's output has
@@ -76,6 +82,10 @@ class PEER(nn.Module):
         GLU gate is scaled like `down` and so matches a dense GLU in the same way.
         """
         self.router.reset_parameters()
+        if self.init == "unit":
+            for unit in self.tables():
+                nn.init.normal_(unit)
+            return
         for table in (self.down, self.gate):
             if table is not None:
                 nn.init.normal_(table, std=self.dim**-0.5)
@@ -153,5 +163,5 @@ class PEER(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"activation={self.activation!r}, glu={self.gate is not None}, "
-            f"table_grad={self.table_grad!r}, impl={self.impl!r} -> {self.implementation!r}"
+            f"table_grad={self.table_grad!r}, init={self.init!r}, impl={self.impl!r} -> {self.implementation!r}"
         )

@@ -11,6 +11,8 @@ from suites.errors import UserError
 VERBS = (
     "list",
     "run",
+    "paper",
+    "claims",
     "match",
     "tables",
     "figures",

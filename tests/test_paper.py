@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from suites.paper import methods, tuning
+from suites.language_model.decoder import Decoder
+from suites.language_model.plan import UNREAD, plan
+from suites.measure.meta import on_meta
+from suites.paper import isoflop, methods, router_flops, tuning
+from suites.records.figures import FIGURES
 from suites.records.store import Store
+from suites.records.tables import TABLES
+from suites.registry import load
+from suites.verbs.paper import ARTEFACTS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,3 +46,69 @@ def test_the_tuning_table_has_a_row_per_trial(suites, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| dense")]
     assert len(rows) == len(tuning.WITHOUT_TABLES)
+
+
+@pytest.mark.parametrize("suite", ARTEFACTS)
+def test_an_artefact_is_planned_within_its_budget_and_has_a_table(suite: str) -> None:
+    module = load(suite)
+    for profile in module.PROFILES.values():
+        assert plan(profile, profile.vocabulary, [])
+    assert suite in TABLES
+    assert suite in FIGURES or suite in ("table1", "causality")
+    card = [line.partition(":")[0] for line in module.__doc__.splitlines()]
+    assert [
+        word for word in card if word in ("Claim", "Differs from the paper", "Cost", "Run", "Read")
+    ] == [
+        "Claim",
+        "Differs from the paper",
+        "Cost",
+        "Run",
+        "Read",
+    ]
+
+
+@pytest.mark.parametrize("profile", isoflop.PROFILES)
+def test_artefacts_share_runs(profile: str) -> None:
+    """Figure 3a is the batch norm half of Table 2 and has a point of Figure 1."""
+    shared = {
+        suite: {case.model_dump_json() for case in load(suite).PROFILES[profile].cases(UNREAD)}
+        for suite in ("isoflop", "number_of_experts", "query_norm", "query_norm_isoflop", "keys")
+    }
+    assert shared["number_of_experts"] < shared["query_norm"]
+    for suite in ("number_of_experts", "query_norm_isoflop", "keys"):
+        assert shared["isoflop"] & shared[suite]
+
+
+@pytest.mark.parametrize("name", router_flops.PROFILES)
+def test_a_free_router_buys_what_it_would_have_cost(name: str) -> None:
+    profile = router_flops.PROFILES[name]
+    case = profile.cases(UNREAD)[1]
+    model = on_meta(
+        Decoder, case.backbone, profile.vocabulary, case.layer, case.options, case.sites
+    )
+    flops = model.flops(1)
+    router = flops["ffw_query"] + flops["ffw_sub_keys"]
+    factor = sum(flops.values()) / (sum(flops.values()) - router)
+    assert router_flops.WITHOUT_ROUTER[name] == pytest.approx(factor, abs=1e-3)
+
+
+def test_paper_makes_artefacts_twice_with_the_same_digest(suites, tmp_path: Path) -> None:
+    words = ("paper", "--profile", "smoke", "--only", "keys")
+    ends = []
+    for folder in ("one", "two"):
+        done = suites(*words, "--results", tmp_path / folder)
+        assert done.returncode == 0, done.stderr
+        assert "# keys, profile smoke" in done.stdout
+        assert "# The paper's claims, profile smoke" in done.stdout
+        ends.append(done.stdout.splitlines()[-1])
+    assert ends[0].startswith("all other columns: sha256 ")
+    assert ends[0] == ends[1]
+
+
+def test_paper_plans_everything_and_its_total(suites, tmp_path: Path) -> None:
+    done = suites("paper", "--profile", "paper", "--plan", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "# isoflop" in done.stdout
+    assert "equal_time has no profile paper; it is left out" in done.stderr
+    assert done.stdout.splitlines()[-1].startswith("all of profile paper: ")
+    assert not any(tmp_path.iterdir())

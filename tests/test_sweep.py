@@ -22,7 +22,7 @@ QUICK = ("run", "methods", "--profile", "smoke", "--layer", "dense")
 
 
 def records(results: Path) -> list[Path]:
-    return sorted((results / "scratch").glob("methods-smoke/*/*.json"))
+    return sorted((results / "scratch").glob("runs/*/*.json"))
 
 
 def test_a_run_prints_a_table_and_names_what_it_wrote(suites, tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_a_killed_sweep_resumes_and_repeats_nothing(cache: Path, tmp_path: Path)
         assert path.stat().st_mtime_ns == time_ns
         assert read(path) == results
     if before:
-        assert f"{len(before)} of 4 cases have a record already" in done.stderr
+        assert f"{len(before)} of 4 runs exist already" in done.stderr
     again = subprocess.run(words, **call, capture_output=True, text=True)
-    assert "4 of 4 cases have a record already" in again.stderr
+    assert "4 of 4 runs exist already" in again.stderr
     assert again.stdout == done.stdout
 
 

@@ -45,6 +45,14 @@ class Text(Model):
     sha256: str = Field(description="of the token cache, training and validation together")
 
 
+class Evaluation(Model):
+    """A text other than the corpus that the trained model is evaluated on, identified by content."""
+
+    name: str = Field(description="of the set in `suites.language_model.evaluations.SETS`")
+    source: str = Field(description="name of a local file, or of a hub file at its revision")
+    sha256: str = Field(description="of its tokens and document ends")
+
+
 class TrainingCase(Model):
     """One run. Tokens are not stated: they follow from the budget and the model's FLOPs per token."""
 
@@ -62,3 +70,12 @@ class TrainingCase(Model):
     seed: int
     device: Literal["cpu", "cuda"]
     threads: PositiveInt = Field(description="of the CPU; part of the case since sums depend on it")
+    # Left out of a case where they say nothing, so that cases without them keep their digests.
+    compiled: bool = Field(
+        default=False, exclude_if=lambda on: not on, description="by torch.compile"
+    )
+    evaluations: tuple[Evaluation, ...] = Field(
+        default=(),
+        exclude_if=lambda sets: not sets,
+        description="further sets, each up to `evaluation_tokens`",
+    )

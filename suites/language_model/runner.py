@@ -1,20 +1,23 @@
 """Runs training cases, several at a time, and keeps each record the moment it exists."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from suites.errors import UserError
 from suites.language_model.case import TrainingCase
 from suites.language_model.corpus import Corpus
+from suites.language_model.evaluations import Prepared
 from suites.language_model.train import dump
 from suites.measure.environment import ROOT, code, environment
 from suites.records.record import Record, ResultFile, digest
@@ -23,13 +26,15 @@ from suites.records.store import Store, read, write
 FINAL = ("ok", "diverged")  # the same code gives these again; other ends are worth another try
 
 
-class Run:
-    """The records that this code makes of a suite on this machine, one scratch file per case."""
+class Runs:
+    """The training runs that this code makes on this machine, one scratch file per case.
 
-    def __init__(self, store: Store, suite: str, profile: str) -> None:
-        self.suite, self.profile = suite, profile
+    A run is addressed by its case alone, so what one suite made another finds.
+    """
+
+    def __init__(self, store: Store) -> None:
         self.code, self.environment = code(), environment()
-        self.folder = store.scratch(suite, profile, self.code, self.environment)
+        self.folder = store.runs(self.code, self.environment)
 
     def path(self, case: TrainingCase) -> Path:
         return self.folder / f"{digest(dump(case))[:16]}.json"
@@ -38,112 +43,183 @@ class Run:
         path = self.path(case)
         return path.exists() and read(path).records[0].status in FINAL
 
-    def keep(self, case: TrainingCase, record: Record) -> None:
-        results = ResultFile(
-            suite=self.suite,
-            profile=self.profile,
-            code=self.code,
-            environment=self.environment,
-            records=[record],
-        )
-        write(self.path(case), results)
+    def checkpoint(self, case: TrainingCase) -> Path:
+        return self.path(case).with_suffix(".checkpoint")
 
-    def results(self, cases: list[TrainingCase]) -> list[ResultFile]:
-        """One file with the records of those `cases` that have one, in their order."""
+    def keep(self, case: TrainingCase, record: Record) -> None:
+        """Writes the record; a final one has no use for its checkpoint."""
+        write(self.path(case), self.file("runs", "shared", [record]))
+        if record.status in FINAL:
+            self.checkpoint(case).unlink(missing_ok=True)
+
+    def results(self, suite: str, profile: str, cases: list[TrainingCase]) -> ResultFile:
+        """The records of those `cases` that have one, in their order, as a file of `suite`.
+
+        Its commit is the present one: runs of other commits in this folder had the same sources.
+        """
         files = [read(self.path(case)) for case in cases if self.path(case).exists()]
         if not files:
-            raise UserError(f"no record of {self.suite}, profile {self.profile}, in {self.folder}")
-        records = [record for file in files for record in file.records]
-        return [files[0].model_copy(update={"records": records})]
+            raise UserError(f"no record of {suite}, profile {profile}, in {self.folder}")
+        return self.file(suite, profile, [record for file in files for record in file.records])
 
-
-def run_cases(run: Run, cases: list[TrainingCase], corpus: Corpus, jobs: int) -> None:
-    """Runs what has no final record yet, `jobs` processes at a time, in the order of `cases`."""
-    todo = [case for case in cases if not run.finished(case)]
-    if len(todo) < len(cases):
-        tqdm.write(
-            f"{len(cases) - len(todo)} of {len(cases)} cases have a record already", sys.stderr
+    def file(self, suite: str, profile: str, records: list[Record]) -> ResultFile:
+        return ResultFile(
+            suite=suite,
+            profile=profile,
+            code=self.code,
+            environment=self.environment,
+            records=records,
         )
-    slots: SimpleQueue[int] = SimpleQueue()
-    for slot in range(jobs):
-        slots.put(slot + 1)
-    children: set[subprocess.Popen] = set()
+
+
+class Texts(NamedTuple):
+    """What workers read: the corpus, and the evaluation sets of the cases in their order."""
+
+    corpus: Corpus
+    sets: list[Prepared]
+
+
+def run_cases(
+    runs: Runs,
+    cases: list[TrainingCase],
+    texts: Texts,
+    jobs: int,
+    what: str,
+    checkpoint_interval_s: float,
+) -> None:
+    """Runs what has no final record yet, `jobs` processes at a time, in the order of `cases`."""
+    todo = [case for case in cases if not runs.finished(case)]
+    if len(todo) < len(cases):
+        tqdm.write(f"{len(cases) - len(todo)} of {len(cases)} runs exist already", sys.stderr)
     stop = threading.Event()
+    workers = [Worker(slot + 1, stop) for slot in range(jobs)]
+    idle: SimpleQueue[Worker] = SimpleQueue()
+    for worker in workers:
+        idle.put(worker)
 
     def one(case: TrainingCase) -> tuple[TrainingCase, Record] | None:
-        slot = slots.get()
+        worker = idle.get()
         try:
-            return None if stop.is_set() else (case, execute(case, corpus, children, slot))
+            job = {
+                "case": dump(case),
+                "corpus": str(texts.corpus.folder),
+                "sets": [str(prepared.folder) for prepared in texts.sets],
+                "checkpoint": str(runs.checkpoint(case)),
+                "checkpoint_interval_s": checkpoint_interval_s,
+            }
+            return None if stop.is_set() else (case, worker.execute(case, job))
         finally:
-            slots.put(slot)
+            idle.put(worker)
 
     with (
-        tqdm(total=len(todo), desc=f"{run.suite} {run.profile}", unit="run", disable=None) as bar,
+        tqdm(total=len(todo), desc=what, unit="run", disable=None) as bar,
+        ended(workers),
         ThreadPoolExecutor(jobs) as pool,
-        terminated(children, stop),
+        terminated(workers, stop),
     ):
         for future in as_completed([pool.submit(one, case) for case in todo]):
             if (done := future.result()) is not None:
-                run.keep(*done)
+                runs.keep(*done)
                 bar.update()
                 tqdm.write(summary(*done), sys.stderr)
 
 
 @contextmanager
-def terminated(children: set[subprocess.Popen], stop: threading.Event) -> Iterator[None]:
-    """Ends all children when the block is left by an exception, an interrupt above all."""
+def ended(workers: list["Worker"]) -> Iterator[None]:
+    """Lets workers go when there is nothing more to do."""
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+@contextmanager
+def terminated(workers: list["Worker"], stop: threading.Event) -> Iterator[None]:
+    """Ends all workers at once when the block is left by an exception, an interrupt above all."""
     try:
         yield
     except BaseException:
         stop.set()
-        for child in list(children):
-            child.terminate()
+        for worker in workers:
+            worker.terminate()
         raise
 
 
-def execute(
-    case: TrainingCase, corpus: Corpus, children: set[subprocess.Popen], slot: int
-) -> Record:
-    """One worker process; a worker that dies without a record leaves one that says how."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "suites.language_model.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    assert child.stderr is not None
-    children.add(child)
-    errors: list[str] = []
-    drain = threading.Thread(target=errors.extend, args=(child.stderr,), daemon=True)
-    drain.start()
-    record = None
-    try:
-        child.stdin.write(json.dumps({"case": dump(case), "corpus": str(corpus.folder)}))
-        child.stdin.close()
-        with tqdm(desc=name(case), unit="step", position=slot, leave=False, disable=None) as bar:
-            for line in child.stdout:
-                message = json.loads(line)
+class Worker:
+    """A `suites.language_model.worker` process, started when it is needed and again after its death."""
+
+    def __init__(self, slot: int, stop: threading.Event) -> None:
+        self.slot, self.stop = slot, stop
+        self.process: subprocess.Popen | None = None
+
+    def started(self) -> subprocess.Popen:
+        if self.process is None or self.process.poll() is not None:
+            self.close()
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "suites.language_model.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+            )
+            if self.stop.is_set():  # the order to end came while it was starting
+                self.terminate()
+        return self.process
+
+    def terminate(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+
+    def close(self) -> None:
+        """Waits for a process that has nothing to do any more."""
+        if self.process is not None:
+            with suppress(BrokenPipeError):
+                self.process.communicate()
+            self.process = None
+
+    def execute(self, case: TrainingCase, job: dict[str, Any]) -> Record:
+        """One job; a process that dies without a record leaves one that says how."""
+        process = self.started()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        record = None
+        try:
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died before it read the job; its exit status says why
+        with tqdm(
+            desc=name(case), unit="step", position=self.slot, leave=False, disable=None
+        ) as bar:
+            for message in messages(process.stdout):
                 if "record" in message:
                     record = Record.model_validate(message["record"])
+                elif "ended" in message:
+                    return record or lost(case, message["ended"], message["last"])
                 else:
                     bar.total = message["steps"]
                     bar.set_postfix_str(
                         f"loss {float(message['loss']):.3f}, {message['tokens_per_s']:,.0f} tokens/s"
                     )
                     bar.update(message["step"] - bar.n)
-    except BrokenPipeError:
-        pass  # the child died before it read its case; its exit status says why
-    status = child.wait()
-    drain.join()
-    children.discard(child)
-    if record is not None:
-        return record
-    last = errors[-1].strip() if errors else "no message"
-    if status == -9:
+        status = process.wait()
+        lines = process.stderr.read().strip().splitlines() or ["no message"]
+        return record or lost(case, status, lines[-1])
+
+
+def messages(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Those that are whole: a kill may cut one off."""
+    for line in lines:
+        with suppress(ValueError):
+            yield json.loads(line)
+
+
+def lost(case: TrainingCase, status: int, last: str) -> Record:
+    """The record of a process that ended without one."""
+    if status == -signal.SIGKILL:
         return Record(
             case=dump(case), status="oom", reason="killed by the system, most often for memory"
         )
@@ -151,7 +227,11 @@ def execute(
 
 
 def name(case: TrainingCase) -> str:
-    return f"{case.layer}, seed {case.seed}"
+    backbone = case.backbone
+    return (
+        f"{case.layer} in {backbone.blocks} × {backbone.dim} at {case.budget_flops:.0e} FLOPs, "
+        f"seed {case.seed}"
+    )
 
 
 def summary(case: TrainingCase, record: Record) -> str:

@@ -64,15 +64,12 @@ class Files:
 
     def __init__(self, locations: tuple[str, ...]) -> None:
         self.locations = locations
-        self.builder = builder(locations)
+        builder(locations)  # refuses a mixture before anything is read
         self.local = [Path(place) for place in locations if not place.startswith("hf://")]
         for path in self.local:
             if not path.is_file():
                 raise UserError(f"no such file: {path}")
-        self.name = ", ".join(
-            place.removeprefix("hf://datasets/") if place.startswith("hf://") else Path(place).name
-            for place in locations
-        )
+        self.name = short_names(locations)
 
     def identity(self) -> str:
         """Contents of local files; a hub file is fixed by its pinned revision."""
@@ -80,34 +77,39 @@ class Files:
         return "\n".join([digest_files(self.local), *remote])
 
     def documents(self) -> Iterator[str]:
-        for row in self.rows():
+        for row in rows(self.locations):
+            if "text" not in row:
+                raise UserError(f"{self.name} has no column 'text'; it has {', '.join(row)}")
+            if not isinstance(row["text"], str | None):
+                raise UserError(f"column 'text' of {self.name} holds no text")
             if row["text"]:
                 yield row["text"]
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        import datasets
 
-        datasets.disable_progress_bars()
-        # The documents of a plain text file are its paragraphs, parted by blank lines.
-        parted = {"sample_by": "paragraph"} if self.builder == "text" else {}
-        try:
-            rows = datasets.load_dataset(
-                self.builder,
-                data_files=list(self.locations),
-                split="train",
-                streaming=True,
-                **parted,
-            )
-            for row in rows:
-                if not isinstance(row.get("text"), str | None):
-                    raise UserError(f"column 'text' of {self.name} holds no text")
-                if "text" not in row:
-                    raise UserError(f"{self.name} has no column 'text'; it has {', '.join(row)}")
-                yield row
-        except UserError:
-            raise
-        except Exception as error:  # datasets raises many kinds: parse, network, arrow
-            raise UserError(f"cannot read {self.name} as {self.builder}: {error}") from error
+def rows(locations: tuple[str, ...], sample_by: str = "paragraph") -> Iterator[dict[str, Any]]:
+    """Rows of local or hub files as `datasets` streams them.
+
+    A plain text file has a row per paragraph, parted by blank lines, or one row, its `document`.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    kind = builder(locations)
+    parted = {"sample_by": sample_by} if kind == "text" else {}
+    try:
+        yield from datasets.load_dataset(
+            kind, data_files=list(locations), split="train", streaming=True, **parted
+        )
+    except Exception as error:  # datasets raises many kinds: parse, network, arrow
+        raise UserError(f"cannot read {short_names(locations)} as {kind}: {error}") from error
+
+
+def short_names(locations: tuple[str, ...]) -> str:
+    """Hub files by repository and revision, local ones without their folder."""
+    return ", ".join(
+        place.removeprefix("hf://datasets/") if place.startswith("hf://") else Path(place).name
+        for place in locations
+    )
 
 
 def source(locations: tuple[str, ...]) -> Source:
@@ -124,7 +126,7 @@ def builder(locations: tuple[str, ...]) -> str:
                 f"a hub file is named hf://datasets/OWNER/NAME@REVISION/FILE with the 40 hex digits of "
                 f"a commit, so that it cannot change; got {place}"
             )
-        suffix = Path(place.removesuffix(".gz")).suffix
+        suffix = Path(place.removesuffix(".gz").removesuffix(".zst")).suffix
         if suffix not in BUILDERS:
             raise UserError(f"{place}: files must end in one of {', '.join(BUILDERS)}")
         kinds.add(BUILDERS[suffix])

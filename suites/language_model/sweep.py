@@ -1,59 +1,101 @@
-"""From a profile to a printed table: text, cases, runs, records, sheet."""
+"""From a profile to printed tables: text, cases, runs, records, sheets."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import torch
 
 from suites.errors import UserError
-from suites.experiment import Profile
+from suites.experiment import BYTES, Profile
 from suites.language_model.corpus import prepare
-from suites.language_model.runner import Run, run_cases
+from suites.language_model.evaluations import Gap, Prepared, prepare_set
+from suites.language_model.runner import Runs, Texts, run_cases
 from suites.language_model.sources import source
-from suites.language_model.tokenizer import tokenizer
+from suites.language_model.tokenizer import Tokenizer, tokenizer
 from suites.language_model.train import preflight
 from suites.measure.environment import ROOT, environment
-from suites.records.store import Store, read, write_text
+from suites.records.figures import FIGURES, save
+from suites.records.store import Store, write, write_text
 from suites.records.tables import TABLES
 
 
-def sweep(
-    suite: str,
-    profile_name: str,
-    profile: Profile,
-    data: tuple[str, ...],
-    held_out: tuple[str, ...],
-    tokenizer_file: Path | None,
-    jobs: int | None,
-    results: Path | None,
-) -> int:
-    """Runs every case of `profile` that has no record, prints the table, names what was written.
+class How(NamedTuple):
+    """What the command line says beside the profile."""
+
+    data: tuple[str, ...]
+    held_out: tuple[str, ...]
+    tokenizer: Path | None
+    evaluations: tuple[str, ...]
+    checkpoint_interval_s: float
+    jobs: int | None
+    results: Path | None
+
+    def store(self) -> Store:
+        return Store(self.results or ROOT / "results")
+
+    def jobs_for(self, profile: Profile) -> int:
+        """One run at a time on a GPU, one per core on a CPU, unless stated."""
+        cores = max(1, environment().cores // profile.threads)
+        return self.jobs or (1 if profile.device == "cuda" else cores)
+
+
+def sweep(suite: str, profile_name: str, profile: Profile, how: How) -> int:
+    """Runs every case of `profile` that has no record, prints the tables, names what was written.
 
     Returns the exit status: 0, or 1 when a case failed (its record says why).
     """
+    if profile.vocabulary > BYTES and not (how.data and how.tokenizer):
+        raise UserError(
+            f"profile {profile_name} is meant for a large corpus and {profile.vocabulary:,} pieces; "
+            "give --data and --tokenizer, or --plan to see what it would run"
+        )
     if profile.device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             f"profile {profile_name} needs a CUDA device and torch sees none; profile tiny runs on a CPU"
         )
-    corpus = prepare(
-        source(data), source(held_out) if held_out else None, tokenizer(tokenizer_file)
-    )
-    cases = profile.cases(corpus.text())
+    if how.held_out and not how.data:
+        raise UserError("--held-out goes with --data")
+    pieces = tokenizer(how.tokenizer)
+    corpus = prepare(source(how.data), source(how.held_out) if how.held_out else None, pieces)
+    sets = list(prepared_sets(how.evaluations, pieces, profile.evaluation_tokens))
+    cases = profile.cases(corpus.text(), tuple(prepared.evaluation() for prepared in sets))
     preflight(cases, corpus)
-    store = Store(results or ROOT / "results")
-    run = Run(store, suite, profile_name)
-    cores = environment().cores
+    store = how.store()
+    runs = Runs(store)
     run_cases(
-        run,
+        runs,
         cases,
-        corpus,
-        jobs or (1 if profile.device == "cuda" else max(1, cores // profile.threads)),
+        Texts(corpus, sets),
+        how.jobs_for(profile),
+        f"{suite} {profile_name}",
+        how.checkpoint_interval_s,
     )
-    files = run.results(cases)
-    (sheet,) = TABLES[suite](files)
-    table = run.folder / "table"
-    write_text(table.with_suffix(".md"), sheet.markdown())
-    write_text(table.with_suffix(".csv"), sheet.csv())
-    click.echo(sheet.markdown())
-    click.echo(f"wrote {len(cases)} records, table.md and table.csv in {run.folder}")
-    return 0 if all(read(run.path(case)).records[0].status == "ok" for case in cases) else 1
+    file = runs.results(suite, profile_name, cases)
+    folder = store.scratch(suite, profile_name, runs.code, runs.environment)
+    write(folder / "records.json", file)
+    for sheet in TABLES[suite]([file]):
+        table = folder / (sheet.name or "table")
+        write_text(table.with_suffix(".md"), sheet.markdown())
+        write_text(table.with_suffix(".csv"), sheet.csv())
+        write_text(table.with_suffix(".tex"), sheet.latex())
+        click.echo(sheet.markdown())
+    for name, figure in FIGURES[suite]([file]).items() if suite in FIGURES else ():
+        save(figure, folder / name)
+    click.echo(f"wrote {len(file.records)} records, tables and figures in {folder}")
+    return 0 if all(record.status == "ok" for record in file.records) else 1
+
+
+def prepared_sets(
+    given: tuple[str, ...], pieces: Tokenizer, most_tokens: int
+) -> Iterator[Prepared]:
+    """Each set that can be had; one that cannot is named and left out."""
+    names = [one.partition("=")[0] for one in given]
+    if len(set(names)) < len(names):
+        raise UserError(f"an evaluation set is given once; got {', '.join(names)}")
+    for one in sorted(given):
+        try:
+            yield prepare_set(one, pieces, most_tokens)
+        except Gap as gap:
+            click.echo(f"no {one}: {gap}; it is left out", err=True)

@@ -1,31 +1,45 @@
-"""The one training loop, and the evaluation that ends it."""
+"""The one training loop."""
 
 import math
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from suites.errors import UserError
 from suites.language_model.batches import Batches
 from suites.language_model.case import Optimization, TrainingCase
+from suites.language_model.checkpoint import Checkpoint
 from suites.language_model.corpus import Corpus
 from suites.language_model.decoder import Decoder
+from suites.language_model.evaluate import evaluate, evaluate_set, logits_of, usage_now
+from suites.language_model.evaluations import Prepared
+from suites.language_model.usage import points
 from suites.records.budget import Budget
 from suites.records.record import Record, digest
 
-VALIDATION_ORDER = 0  # the same windows for every run
 REPORTS = 100  # losses read from the device per run: each one waits for it
 
 Progress = Callable[[int, int, float, float], None]  # step, steps, loss, tokens per second
 
 
-def train(case: TrainingCase, corpus: Corpus, progress: Progress) -> Record:
-    """Runs `case` to its end; a loss that is not finite ends it as "diverged"."""
+def train(
+    case: TrainingCase,
+    corpus: Corpus,
+    progress: Progress,
+    sets: Sequence[Prepared] = (),
+    checkpoint: Checkpoint | None = None,
+) -> Record:
+    """Runs `case` to its end, from where `checkpoint` left off; `sets` are those of the case, in order.
+
+    A loss that is not finite ends a run as "diverged".
+    """
     torch.manual_seed(case.seed)
     torch.set_num_threads(case.threads)
     device = torch.device(case.device)
@@ -36,50 +50,135 @@ def train(case: TrainingCase, corpus: Corpus, progress: Progress) -> Record:
     )
     optimizer = adamw(model, case.optimization)
     peaks = [group["lr"] for group in optimizer.param_groups]
+    loss_of = torch.compile(language_loss) if case.compiled else language_loss
     step_tokens = case.batch_sequences * case.backbone.context
     every = max(1, steps // REPORTS)
-    losses: list[float] = []
-    reported: list[float] = []
+    curve = Curve()
+    if checkpoint is not None and (state := checkpoint.load()) is not None:
+        curve = restored(state, model, optimizer)
+    looks = points(steps)
+    if curve.steps == 0:
+        curve.look(usage_now(model, case, corpus))
 
     model.train()
-    start = time.perf_counter()
-    for step in range(steps):
+    clock = Clock(curve)
+    for step in range(curve.steps, steps):
         share = schedule(step, steps, case.optimization)
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * share
         loss = training_step(
-            model, optimizer, batches(step), device, case.optimization.gradient_clip
+            loss_of, model, optimizer, batches(step), device, case.optimization.gradient_clip
         )
-        if step % every == 0 or step == steps - 1:
-            losses.append(loss.item())
-            reported.append(float(step + 1))
-            elapsed = time.perf_counter() - start
-            progress(step + 1, steps, losses[-1], step_tokens * (step + 1) / elapsed)
-            if not math.isfinite(losses[-1]):
+        curve.steps = step + 1
+        if step % every == 0 or curve.steps in looks:
+            curve.report(step + 1, loss.item())
+            clock.read()
+            progress(step + 1, steps, curve.losses[-1], step_tokens * clock.steps_per_s())
+            if not curve.is_finite():
                 break
-    elapsed = time.perf_counter() - start
-    finished = len(losses) > 0 and math.isfinite(losses[-1])
+            if curve.steps in looks:
+                curve.look(usage_now(model, case, corpus))
+                clock.skip()
+            if checkpoint is not None and checkpoint.due():
+                checkpoint.save(kept(curve, model, optimizer))
+                clock.skip()
     metrics: dict[str, float | int | str | None] = {
         **shape(model, case),
         "steps": steps,
         "tokens": steps * step_tokens,
         "epochs": steps / batches.per_epoch,
         "training_flops": steps * model.training_flops(case.batch_sequences),
-        "train_s": elapsed,
-        "tokens_per_s": int(reported[-1]) * step_tokens / elapsed,
+        "train_s": curve.seconds,
+        "tokens_per_s": step_tokens * clock.steps_per_s(),
         "peak_bytes": peak_bytes(device),
     }
-    series = {
-        "step": reported if finished else reported[:-1],
-        "train_loss_nats": losses if finished else losses[:-1],
-    }
-    if not finished:
-        reason = f"training loss is {losses[-1]} at step {int(reported[-1])} of {steps}"
+    series = curve.series()
+    if not curve.is_finite():
+        reason = f"training loss is {curve.losses[-1]} at step {curve.steps} of {steps}"
         return Record(
             case=dump(case), status="diverged", reason=reason, metrics=metrics, series=series
         )
     metrics |= evaluate(model, case, corpus)
+    for prepared in sets:
+        metrics |= evaluate_set(model, case, prepared)
     return Record(case=dump(case), status="ok", metrics=metrics, series=series)
+
+
+@dataclass
+class Curve:
+    """What a run has behind it; with model, optimizer and generators all that it needs to go on."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    reported: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    looks: dict[str, list[float]] = field(default_factory=dict)
+
+    def look(self, usage: dict[str, float]) -> None:
+        """Adds to the series of a layer with experts, which has its own steps."""
+        for name, value in ({"usage_step": float(self.steps)} | usage if usage else {}).items():
+            self.looks.setdefault(name, []).append(value)
+
+    def report(self, step: int, loss: float) -> None:
+        self.reported.append(float(step))
+        self.losses.append(loss)
+
+    def is_finite(self) -> bool:
+        return math.isfinite(self.losses[-1])
+
+    def series(self) -> dict[str, list[float]]:
+        """Without the loss that ended a diverged run, which no JSON holds."""
+        end = None if self.is_finite() else -1
+        return {"step": self.reported[:end], "train_loss_nats": self.losses[:end], **self.looks}
+
+
+class Clock:
+    """Adds to the seconds of a curve; times the speed from the first step's end, when all is compiled."""
+
+    def __init__(self, curve: Curve) -> None:
+        self.curve = curve
+        self.last = time.perf_counter()
+        self.first: tuple[int, float] | None = None
+
+    def read(self) -> None:
+        """Called where the device has been waited for."""
+        now = time.perf_counter()
+        self.curve.seconds += now - self.last
+        self.last = now
+        if self.first is None:
+            self.first = (self.curve.steps, self.curve.seconds)
+
+    def skip(self) -> None:
+        """Leaves out what happened since the last reading."""
+        self.last = time.perf_counter()
+
+    def steps_per_s(self) -> float:
+        """Of this sitting, its first steps left out if it has others."""
+        steps, seconds = self.first or (0, 0.0)
+        if steps == self.curve.steps:
+            steps, seconds = 0, 0.0
+        return (self.curve.steps - steps) / max(self.curve.seconds - seconds, 1e-9)
+
+
+def kept(curve: Curve, model: Decoder, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What a checkpoint holds."""
+    return {
+        "curve": asdict(curve),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "generator": torch.get_rng_state(),
+        "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restored(state: dict[str, Any], model: Decoder, optimizer: torch.optim.Optimizer) -> Curve:
+    """Puts a run back where `state` was taken."""
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["generator"])
+    if state["cuda_generators"]:
+        torch.cuda.set_rng_state_all(state["cuda_generators"])
+    return Curve(**state["curve"])
 
 
 def preflight(cases: list[TrainingCase], corpus: Corpus) -> None:
@@ -87,62 +186,44 @@ def preflight(cases: list[TrainingCase], corpus: Corpus) -> None:
 
     Models are built on the meta device, which costs no memory.
     """
-    spent: dict[str, float] = {}
+    spent: dict[float, dict[str, float]] = {}
     for case in cases:
         for split in ("train", "validation"):
             Batches(corpus.tokens(split), case.backbone.context, case.batch_sequences, case.seed)
         with torch.device("meta"):
             model = decoder(case, corpus)
         step_flops = model.training_flops(case.batch_sequences)
-        name = f"{case.layer} {digest(case.options)[:8]}"
-        spent[name] = step_count(case.budget_flops, step_flops) * step_flops
-    Budget(kind="training_flops", reference=cases[0].budget_flops).check(spent)
+        name = f"{case.layer} {digest(case.options)[:8]} in {case.backbone.blocks} × {case.backbone.dim}"
+        steps = step_count(case.budget_flops, step_flops)
+        spent.setdefault(case.budget_flops, {})[name] = steps * step_flops
+    for budget, rows in spent.items():
+        Budget(kind="training_flops", reference=budget).check(rows)
 
 
 def decoder(case: TrainingCase, corpus: Corpus) -> Decoder:
     return Decoder(case.backbone, corpus.vocabulary, case.layer, case.options, case.sites)
 
 
-def training_step(model, optimizer, batch, device, gradient_clip) -> torch.Tensor:
+def language_loss(model: Decoder, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean negative log likelihood in nats per token; a GPU computes the model in bfloat16."""
+    logits = logits_of(model, inputs)
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+
+def training_step(loss_of, model, optimizer, batch, device, gradient_clip) -> Tensor:
     """One update; returns the loss as a device tensor, so that nothing waits for it."""
-    inputs, targets = (t.to(device, non_blocking=True) for t in batch)
+    inputs, targets = (to_device(tokens, device) for tokens in batch)
     optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        logits = model(inputs)
-    loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+    loss = loss_of(model, inputs, targets)
     (loss + model.auxiliary_loss()).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
     optimizer.step()
     return loss.detach()
 
 
-@torch.no_grad()
-def evaluate(model: Decoder, case: TrainingCase, corpus: Corpus) -> dict[str, float | int]:
-    """Mean loss over the first `evaluation_tokens` of the validation windows in a fixed order.
-
-    Bits per byte use the bytes per token of the whole validation split.
-    """
-    batches = Batches(
-        corpus.tokens("validation"), case.backbone.context, case.batch_sequences, VALIDATION_ORDER
-    )
-    step_tokens = case.batch_sequences * case.backbone.context
-    count = min(max(1, case.evaluation_tokens // step_tokens), batches.per_epoch)
-    device = next(model.parameters()).device
-    model.eval()
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    for step in range(count):
-        inputs, targets = (t.to(device) for t in batches(step))
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            logits = model(inputs)
-        total += F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten()).double()
-    loss = total.item() / count
-    split = corpus.validation
-    return {
-        "evaluation_tokens": count * step_tokens,
-        "validation_loss_nats": loss,
-        "validation_perplexity": math.exp(min(loss, 700.0)),
-        "validation_bits_per_byte": loss / math.log(2) * split.tokens / split.utf8_bytes,
-    }
+def to_device(tokens: Tensor, device: torch.device) -> Tensor:
+    """Through pinned memory, without which a copy to a GPU is waited for."""
+    return tokens if device.type == "cpu" else tokens.pin_memory().to(device, non_blocking=True)
 
 
 def step_count(budget_flops: float, step_flops: int) -> int:

@@ -1,33 +1,83 @@
-"""One case in a process of its own: an out-of-memory kill or a crash ends that case and nothing else.
+"""Runs cases, each in a process of its own: an out-of-memory kill or a crash ends that case and no other.
 
-Reads {"case": …, "corpus": folder} from standard input; writes JSON lines to standard output, progress
-while it runs and the record as the last one.
+Reads a job a line from standard input: {"case": …, "corpus": folder, "sets": folders, "checkpoint":
+file, "checkpoint_interval_s": …}. Writes JSON lines to standard output: progress while a job runs, its
+record, and {"ended": status, "last": line} when its process ended.
+
+A job runs in a fork of this process, which has imported all that it needs and computed nothing: at
+profile tiny the imports would take longer than the training.
 """
 
+import ctypes
 import json
+import os
 import signal
 import sys
+import tempfile
+import traceback
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch._dynamo  # optimizers import it when they are made
 
+from suites.language_model import evaluations
 from suites.language_model.case import TrainingCase
+from suites.language_model.checkpoint import Checkpoint
 from suites.language_model.corpus import load
 from suites.language_model.train import dump, train
 from suites.records.record import Record
 
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and terminates
-    job = json.load(sys.stdin)
+    for line in sys.stdin:
+        job = json.loads(line)
+        if sys.platform != "linux":  # elsewhere a fork may not compute; the parent starts anew
+            run(job)
+            return
+        status, last = forked(job)
+        # A job that was killed may have left half a line.
+        print("\n" + json.dumps({"ended": status, "last": last}), flush=True)
+
+
+def forked(job: dict[str, Any]) -> tuple[int, str]:
+    """Exit status of the job's process, −n for signal n, and the last line of its standard error."""
+    with tempfile.TemporaryFile() as errors:
+        parent = os.getpid()
+        if (child := os.fork()) == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            os.dup2(errors.fileno(), 2)
+            status = 1
+            try:
+                if os.getppid() == parent:
+                    run(job)
+                    status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        _, ended = os.waitpid(child, 0)
+        errors.seek(0)
+        lines = errors.read().decode(errors="replace").strip().splitlines()
+        return os.waitstatus_to_exitcode(ended), lines[-1] if lines else "no message"
+
+
+def run(job: dict[str, Any]) -> None:
     case = TrainingCase.model_validate(job["case"])
-    corpus = load(Path(job["corpus"]))
 
     def progress(step: int, steps: int, loss: float, tokens_per_s: float) -> None:
         say(step=step, steps=steps, loss=repr(loss), tokens_per_s=tokens_per_s)
 
     try:
-        record = train(case, corpus, progress)
+        corpus = load(Path(job["corpus"]))
+        sets = [evaluations.load(Path(folder)) for folder in job["sets"]]
+        checkpoint = Checkpoint(Path(job["checkpoint"]), job["checkpoint_interval_s"])
+        record = train(case, corpus, progress, sets, checkpoint)
     except (torch.OutOfMemoryError, MemoryError) as error:
         record = Record(case=dump(case), status="oom", reason=first_line(error))
     except Exception as error:

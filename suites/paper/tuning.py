@@ -23,22 +23,30 @@ WITHOUT_TABLES = (2e-3, 4e-3, 6e-3, 8e-3, 1.2e-2, 1.6e-2)
 WITH_TABLES = tuple(product((6e-3, 8e-3), (1.0, 3.0, 10.0)))
 
 
-def trials(arm: Arm) -> tuple[Arm, ...]:
+# Larger models take smaller rates: the grid of a profile is that of tiny times this.
+SCALE = {"smoke": 1.0, "tiny": 1.0, "small": 0.25, "paper": 0.1}
+
+
+def trials(arm: Arm, scale: float = 1.0) -> tuple[Arm, ...]:
     """`arm` at every rate of its grid; a method without tables has nothing to try a table rate on."""
     has_tables = arm.layer in ("peer", "pkm")
     grid = WITH_TABLES if has_tables else tuple((rate, 1.0) for rate in WITHOUT_TABLES)
     return tuple(
-        arm.model_copy(update={"optimization": Optimization(learning_rate=rate, table_rate=table)})
+        arm.model_copy(
+            update={
+                "optimization": Optimization(learning_rate=scale * rate, table_rate=scale * table)
+            }
+        )
         for rate, table in grid
     )
 
 
-def tuned(profile: Profile) -> Profile:
-    arms = tuple(trial for arm in profile.arms for trial in trials(arm))
+def tuned(profile: Profile, scale: float) -> Profile:
+    arms = tuple(trial for arm in profile.arms for trial in trials(arm, scale))
     return profile.model_copy(update={"arms": arms, "seeds": SEEDS})
 
 
-PROFILES = {name: tuned(profile) for name, profile in methods.PROFILES.items()}
+PROFILES = {name: tuned(profile, SCALE[name]) for name, profile in methods.PROFILES.items()}
 
 command = training_command("tuning", __doc__, PROFILES)
 planned = partial(experiment.planned, PROFILES)

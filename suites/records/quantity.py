@@ -36,6 +36,7 @@ SUFFIXES: dict[str, Quantity] = {
     "crossover_width": Quantity("count"),
     "ratio": Quantity("count"),
     "loss_nats": Quantity("loss"),
+    "leak_nats": Quantity("loss"),
     "unevenness_nats": Quantity("loss"),
     "usage_percent": Quantity("loss", higher_is_worse=False),
     "perplexity": Quantity("loss"),
@@ -44,12 +45,25 @@ SUFFIXES: dict[str, Quantity] = {
 
 # Not judged: they follow from the case or from a metric that is.
 FOLLOWS = {
+    **{
+        f"{name}_{metric}": cause
+        for name in ("curation", "lambada", "pile", "wikitext", "c4")
+        for metric, cause in {
+            "documents": "the case",
+            "tokens": "the case",
+            "utf8_bytes": "the case",
+            "perplexity": f"{name}_loss_nats",
+            "bits_per_byte": f"{name}_loss_nats",
+            "last_word_accuracy": f"{name}_loss_nats",
+        }.items()
+    },
     "bits_per_byte": "loss_nats",
     "bytes_per_s": "median_s",
     "epochs": "tokens",
     "evaluation_tokens": "the case",
     "floor_s": "the roof",
     "flops_per_s": "median_s",
+    "leak_tokens": "the case",
     "load_average": "the machine",
     "memory_clock_mhz": "the machine",
     "percent_of_copy_roof": "median_s",

@@ -10,9 +10,9 @@ from suites.records.record import Model
 
 
 class Sheet(Model):
-    """What `python -m suites tables` writes as Markdown and CSV.
+    """What `python -m suites tables` writes as Markdown, CSV and LaTeX.
 
-    `frame` holds finished numbers for the CSV; `formats` says how Markdown shows a column, `brief`
+    `frame` holds finished numbers for the CSV; `formats` says how the others show a column, `brief`
     which columns README.md shows.
     """
 
@@ -24,6 +24,9 @@ class Sheet(Model):
     formats: dict[str, str] = {}
     notes: list[str] = []
     brief: list[str] = []
+    measured: list[str] = Field(
+        default=[], description="columns of times or memory, which no repetition gives again"
+    )
 
     def markdown(self) -> str:
         """The whole table with its title and notes."""
@@ -34,18 +37,31 @@ class Sheet(Model):
 
     def body(self, columns: list[str]) -> str:
         """Markdown of some columns; README.md shows those of `brief`."""
+        return self.drawn("pipe", columns)
+
+    def latex(self) -> str:
+        """A `tabular` with the rules of booktabs; the notes precede it as comments."""
+        notes = "".join(f"% {line}\n" for line in [self.title, *self.notes])
+        return f"{notes}{self.drawn('latex_booktabs', list(self.frame.columns))}\n"
+
+    def drawn(self, form: str, columns: list[str]) -> str:
+        rows = self.shown()[columns].to_numpy().tolist()
+        return tabulate(rows, headers=columns, tablefmt=form, disable_numparse=True)
+
+    def shown(self) -> pd.DataFrame:
+        """Every value as text."""
         shown = self.frame.copy().astype(object)
         for column, form in self.formats.items():
             shown[column] = [
                 "–" if value is None or value != value else format(value, form)
                 for value in self.frame[column]
             ]
-        return tabulate(
-            shown[columns].to_numpy().tolist(),
-            headers=columns,
-            tablefmt="pipe",
-            disable_numparse=True,
-        )
+        return shown
+
+    def repeatable(self) -> str:
+        """What a repetition on such a machine gives again, to the bit."""
+        columns = [column for column in self.frame.columns if column not in self.measured]
+        return self.model_copy(update={"frame": self.frame[columns]}).csv()
 
     def csv(self) -> str:
         buffer = io.StringIO()

@@ -1,6 +1,7 @@
 """Reading and writing result files: atomic, checked by schema and checksum in both directions.
 
-results/scratch/SUITE-PROFILE/CODE-MACHINE/CASE.json   one case each, ignored by git
+results/scratch/runs/CODE-MACHINE/CASE.json            training runs, one each, shared by all suites
+results/scratch/SUITE-PROFILE/CODE-MACHINE/*.json      what one suite made; scratch is ignored by git
 results/records/SUITE-PROFILE/COMMIT-MACHINE.json      complete runs of a clean commit
 results/published/NAME.json                            numbers of publications
 """
@@ -34,9 +35,12 @@ class Store:
         self.root = root
 
     def scratch(self, suite: str, profile: str, code: Code, environment: Environment) -> Path:
-        """Folder of the single-case files that this code makes on this machine."""
-        run = f"{code.sha256[:12]}-{environment.machine[:8]}"
-        return self.root / "scratch" / f"{suite}-{profile}" / run
+        """Folder of the files that this code makes of a suite on this machine."""
+        return self.root / "scratch" / f"{suite}-{profile}" / key(code, environment)
+
+    def runs(self, code: Code, environment: Environment) -> Path:
+        """Folder of the training runs that this code makes on this machine, for whichever suite."""
+        return self.root / "scratch" / "runs" / key(code, environment)
 
     def published_path(self, results: ResultFile) -> Path:
         assert results.code is not None
@@ -61,6 +65,10 @@ class Store:
             raise UserError(f"{path} is not of a clean commit; records hold nothing else")
         if path != (place := self.published_path(results)):
             raise UserError(f"{path} holds what belongs in {place}; move it back")
+
+
+def key(code: Code, environment: Environment) -> str:
+    return f"{code.sha256[:12]}-{environment.machine[:8]}"
 
 
 def write(path: Path, results: ResultFile, *, replace: bool = True) -> None:
@@ -137,7 +145,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def publish(store: Store, files: list[ResultFile], wanted: list[str]) -> Path:
-    """Joins single-case `files` into a record when they hold all `wanted` cases of a clean commit.
+    """Joins `files` into a record when they hold all `wanted` cases of a clean commit.
 
     Raises UserError saying what is missing, mixed or in the way otherwise.
     """

@@ -6,13 +6,17 @@ from pathlib import Path
 import click
 
 from suites.errors import UserError
+from suites.paper import claims
 from suites.records import schema
 from suites.records.readme import with_tables
 from suites.records.record import ResultFile
 from suites.records.sheet import Sheet
 from suites.records.store import Store, write_text
 from suites.records.tables import TABLES
+from suites.registry import SUITES
 
+# Suites whose tables a paper would print.
+PAPER = {"claims"} | {n for n, module in SUITES.items() if module.startswith("suites.paper.")}
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
@@ -32,6 +36,8 @@ def command(check: bool, results: Path) -> int:
     for name, sheet in sheets.items():
         rendered[results / "tables" / f"{name}.md"] = sheet.markdown()
         rendered[results / "tables" / f"{name}.csv"] = sheet.csv()
+        if name.partition("-")[0] in PAPER:
+            rendered[results / "tables" / f"{name}.tex"] = sheet.latex()
     readme = results.parent / "README.md"
     if readme.exists():
         rendered[readme] = with_tables(readme.read_text(encoding="utf-8"), sheets)
@@ -62,3 +68,6 @@ def sheets_of(store: Store) -> Iterator[tuple[str, Sheet]]:
     for (suite, profile), files in groups.items():
         for sheet in TABLES[suite](files):
             yield "-".join(filter(None, (suite, profile, sheet.name))), sheet
+    for profile in dict.fromkeys(profile for suite, profile in groups if suite in claims.SUITES):
+        judged = {suite: files for (suite, own), files in groups.items() if own == profile}
+        yield f"claims-{profile}", claims.sheet(profile, judged)

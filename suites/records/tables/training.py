@@ -82,6 +82,7 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
             frame=rows[order],
             formats=FORMATS,
             brief=BRIEF,
+            measured=["tokens/s", "peak MiB"],
             notes=notes(finished)
             + [f"{r.method}, seed {r.seed}: {r.status}, {r.reason}" for r in failed.itertuples()],
         )
@@ -117,12 +118,28 @@ def notes(runs: pd.DataFrame) -> list[str]:
     first = runs.iloc[0]
     if runs["text_sha256"].nunique() > 1:
         raise UserError("the runs were made on different texts; compare them separately")
-    device = f"device: {first['device']}, {first['threads']} thread(s) per run"
-    text = (
-        f"text: {first['text']}, tokenizer {first['tokenizer']}, sha256 {first['text_sha256'][:12]}"
-    )
     return [
-        f"{text}; validation on {int(first['evaluation_tokens']):,} tokens",
+        text_note(first),
         f"budget: {first['budget_flops']:.3g} training FLOPs per run, within 2 %, router counted",
-        f"{device}; mean over seeds, ± their standard deviation; median tokens/s; largest peak",
+        f"{device_note(first)}; mean over seeds, ± their standard deviation; median tokens/s; largest peak",
     ]
+
+
+def described(files: list[ResultFile]) -> list[str]:
+    """On what text and device the finished runs of `files` were made, as notes of their tables."""
+    runs = (
+        flat(file, record) for file in files for record in file.records if record.status == "ok"
+    )
+    first = pd.Series(next(runs))
+    return [text_note(first), f"{device_note(first)}; training FLOPs within 2 %, router counted"]
+
+
+def text_note(run: pd.Series) -> str:
+    return (
+        f"text: {run['text']}, tokenizer {run['tokenizer']}, sha256 {run['text_sha256'][:12]}; "
+        f"validation on {int(run['evaluation_tokens']):,} tokens"
+    )
+
+
+def device_note(run: pd.Series) -> str:
+    return f"device: {run['device']}, {run['threads']} thread(s) per run"

@@ -1,0 +1,62 @@
+"""Where a long run left off: one file, written as a whole, that continues it bit for bit."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from suites.errors import UserError
+
+MAX_SHARE = 0.05  # of the time may go into writing: a large model is saved less often
+
+
+class Checkpoint:
+    """The checkpoint file of one run.
+
+    Args:
+        path: of the file; it belongs to this case, code and machine alone.
+        interval_s: shortest time between two writes; a run that ends sooner writes none.
+    """
+
+    def __init__(self, path: Path, interval_s: float) -> None:
+        self.path, self.interval_s = path, interval_s
+        self.last = time.monotonic()
+        self.write_s = 0.0
+
+    def due(self) -> bool:
+        return time.monotonic() - self.last >= max(self.interval_s, self.write_s / MAX_SHARE)
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Writes beside the file, syncs, renames; raises UserError where the disk is full."""
+        start = time.monotonic()
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # torch's zip writer reports a full disk as the latter
+            raise UserError(f"cannot write the checkpoint {self.path}: {error}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        self.last = time.monotonic()
+        self.write_s = self.last - start
+
+    def load(self) -> dict[str, Any] | None:
+        """What the last `save` wrote, on the CPU; None where there is none."""
+        if not self.path.exists():
+            return None
+        try:
+            return torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises many kinds
+            raise UserError(
+                f"the checkpoint {self.path} cannot be read ({type(error).__name__}); delete it "
+                "and run again"
+            ) from error

@@ -1,0 +1,26 @@
+"""How far each layer's predictions depend on tokens they must not see.
+
+Claim: none of the paper's, which does not mention it; a model that sees the future in training or in
+    evaluation reports a perplexity that generation cannot reach.
+Differs from the paper: query batch norm takes statistics over the batch in training and fixed ones in
+    evaluation; expert choice picks among the tokens of the batch in both.
+Cost: tiny takes half a minute on two cores; all but one arm are runs of `isoflop` and `query_norm`.
+Run: python -m suites run causality
+Read: results/tables/causality-tiny.md; a leak of 0 is exact, the same bits.
+"""
+
+from functools import partial
+
+from suites import experiment
+from suites.experiment import training_command
+from suites.paper.reference import arm, profiles
+
+PROFILES = profiles(
+    lambda profile: (
+        *(arm(profile, layer) for layer in ("dense", "expert_choice", "topk_moe", "pkm")),
+        *(arm(profile, query_norm=norm) for norm in ("batch", "layer", None)),
+    )
+)
+
+command = training_command("causality", __doc__, PROFILES)
+planned = partial(experiment.planned, PROFILES)

@@ -1,0 +1,73 @@
+"""Figure 1: at a fixed training budget, loss against model size, and each method's compute-optimal model.
+
+Claim: at both budgets PEER has the lowest compute-optimal perplexity, before MoE, PKM and dense (paper,
+    section 3.2, figure 1).
+Differs from the paper: the sizes of its ladder are not stated, these are ours; top-k MoE is a further
+    curve. Rates are those of suite `methods` at every size, and top-k MoE takes those of expert
+    choice. Profile tiny: two blocks of width 8 to 64, 64² experts, bytes of the Python standard
+    library, 2·10¹⁰ and 6·10¹⁰ FLOPs. Profile small: a thousandth of the paper's budgets.
+Cost: tiny takes about ten minutes on two cores.
+Run: python -m suites run isoflop
+Read: results/tables/isoflop-tiny-optima.md, the minimum of each parabola with its interval, and
+    results/figures/isoflop-tiny/isoflop.svg. A ladder whose minimum lies on its edge has no optimum.
+"""
+
+from functools import partial
+
+from suites import experiment
+from suites.experiment import Arm, Profile, training_command
+from suites.language_model.case import Backbone
+from suites.paper import methods
+
+
+def arms(experts: int, dim_key: int, rates: methods.Rates) -> tuple[Arm, ...]:
+    """The paper's methods, and top-k MoE at the rates of expert choice."""
+    paper = methods.arms(experts, dim_key, rates)
+    (expert_choice,) = (arm for arm in paper if arm.layer == "expert_choice")
+    return (*paper, Arm(layer="topk_moe", optimization=expert_choice.optimization))
+
+
+def ladder(context: int, head_width: int, *sizes: tuple[int, int]) -> tuple[Backbone, ...]:
+    """Backbones of (blocks, width)."""
+    return tuple(
+        Backbone(blocks=blocks, dim=dim, attention_heads=dim // head_width, context=context)
+        for blocks, dim in sizes
+    )
+
+
+def like(name: str, **changes: object) -> Profile:
+    """The profile of suite `methods` with other numbers; what stays equal is shared."""
+    return methods.PROFILES[name].model_copy(update=changes)
+
+
+PROFILES = {
+    "smoke": like(
+        "smoke",
+        arms=arms(experts=32**2, dim_key=16, rates=methods.TUNED),
+        backbones=ladder(32, 4, (2, 8), (2, 16), (2, 32)),
+        budgets_flops=(1e9, 3e9),
+    ),
+    "tiny": like(
+        "tiny",
+        arms=arms(experts=64**2, dim_key=32, rates=methods.TUNED),
+        backbones=ladder(64, 4, (2, 8), (2, 16), (2, 32), (2, 64)),
+        budgets_flops=(2e10, 6e10),
+        batch_sequences=4,
+        evaluation_tokens=32_768,
+    ),
+    "small": like(
+        "small",
+        arms=arms(experts=1024**2, dim_key=128, rates=methods.SMALL),
+        backbones=ladder(1024, 64, (6, 256), (8, 384), (8, 512), (12, 768)),
+        budgets_flops=(6e15, 2e16),
+    ),
+    "paper": like(
+        "paper",
+        arms=arms(experts=1024**2, dim_key=128, rates=methods.PAPER),
+        backbones=ladder(2048, 64, (8, 512), (12, 768), (16, 1024), (20, 1280), (24, 1536)),
+        budgets_flops=(6e18, 2e19),
+    ),
+}
+
+command = training_command("isoflop", __doc__, PROFILES)
+planned = partial(experiment.planned, PROFILES)

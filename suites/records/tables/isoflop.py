@@ -1,0 +1,203 @@
+"""Figure 1 as tables: every point of the ladders, and the compute-optimal model of each method."""
+
+import math
+from itertools import chain
+from typing import Any
+
+import pandas as pd
+
+from suites.records import isoflop
+from suites.records.isoflop import Curve
+from suites.records.published import table1
+from suites.records.record import Record, ResultFile
+from suites.records.sheet import Sheet
+from suites.records.tables.training import described
+
+METHOD = (
+    "minimum of a parabola of mean loss in log parameters; low and high bound "
+    f"{isoflop.CONFIDENCE:.0%} of {isoflop.REPLICATES} bootstrap replicates over seeds"
+)
+CLAIM = (
+    "the paper claims the lowest compute-optimal perplexity for PEER at both its budgets, 6e18 and "
+    "2e19 FLOPs; its gaps (C4) stand beside our budgets in rising order"
+)
+REFERENCE = "dense"
+C4 = "c4"
+
+
+def sheets(files: list[ResultFile]) -> list[Sheet]:
+    """The optima first, then the points; refuses points whose training FLOPs miss the budget by 2 %."""
+    curves = isoflop.curves(files)
+    title = f"{files[0].suite}, profile {files[0].profile}"
+    records = list(chain.from_iterable(file.records for file in files))
+    return [optima(title, curves, described(files)), points(title, curves, records)]
+
+
+def optima(title: str, curves: list[Curve], notes: list[str]) -> Sheet:
+    rows = [row(curve, curves) for curve in curves]
+    frame = pd.DataFrame(rows)
+    edges = [
+        f"{curve.label} at {curve.budget_flops:.2g} FLOPs: {curve.unfit}, so no optimum is reported"
+        for curve in curves
+        if curve.unfit
+    ]
+    return Sheet(
+        title=f"{title}: compute-optimal models",
+        name="optima",
+        frame=frame,
+        formats={
+            "budget": ".2g",
+            "parameters": ",.0f",
+            "parameters, low": ",.0f",
+            "parameters, high": ",.0f",
+            "loss (nats/token)": ".4f",
+            "loss, low": ".4f",
+            "loss, high": ".4f",
+            "perplexity": ".3f",
+            "− dense (nats)": "+.4f",
+            "paper: − dense (nats)": "+.3f",
+            "fit residual (nats)": ".4f",
+        },
+        brief=[
+            "method",
+            "budget",
+            "parameters",
+            "loss (nats/token)",
+            "loss, low",
+            "loss, high",
+            "− dense (nats)",
+            "paper: − dense (nats)",
+        ],
+        notes=[
+            METHOD,
+            CLAIM,
+            *edges,
+            *notes,
+        ],
+    )
+
+
+def row(curve: Curve, curves: list[Curve]) -> dict[str, Any]:
+    optimum = curve.optimum
+    dense = optimum_of(curves, REFERENCE, curve)
+    low, high = (optimum and optimum.parameters_interval) or (None, None)
+    loss_low, loss_high = (optimum and optimum.loss_interval) or (None, None)
+    return {
+        "method": curve.label,
+        "budget": curve.budget_flops,
+        "sizes": len(curve.points),
+        "seeds": int(curve.points["seeds"].min()),
+        "parameters": optimum and optimum.parameters,
+        "parameters, low": low,
+        "parameters, high": high,
+        "loss (nats/token)": optimum and optimum.loss,
+        "loss, low": loss_low,
+        "loss, high": loss_high,
+        "perplexity": optimum and math.exp(optimum.loss),
+        "− dense (nats)": optimum.loss - dense if optimum and dense is not None else None,
+        "paper: − dense (nats)": published_gap(curve, curves),
+        "fit residual (nats)": None if curve.unfit else curve.residual_nats,
+        "commit": curve.commit,
+    }
+
+
+def optimum_of(curves: list[Curve], layer: str, like: Curve) -> float | None:
+    """Loss at the optimum of `layer` at the budget and commit of another curve."""
+    for curve in curves:
+        same = (curve.budget_flops, curve.commit) == (like.budget_flops, like.commit)
+        if same and curve.layer == layer and curve.optimum is not None:
+            return curve.optimum.loss
+    return None
+
+
+def published_gap(curve: Curve, curves: list[Curve]) -> float | None:
+    """The paper's gap to dense on C4 at its budget of the same rank, in nats."""
+    perplexities = published_beside(curve, curves)
+    if curve.layer == REFERENCE or curve.layer not in perplexities:
+        return None
+    return math.log(perplexities[curve.layer][C4] / perplexities[REFERENCE][C4])
+
+
+def published_beside(curve: Curve, curves: list[Curve]) -> dict[str, dict[str, float]]:
+    """Layer → set → the paper's perplexity at its budget of the same rank; empty beyond its two."""
+    ours = sorted({other.budget_flops for other in curves})
+    paper = table1()
+    rank = ours.index(curve.budget_flops)
+    return list(paper.values())[rank] if len(ours) == len(paper) else {}
+
+
+def points(title: str, curves: list[Curve], records: list[Record]) -> Sheet:
+    frames = []
+    for curve in curves:
+        shown = curve.points.rename(
+            columns={
+                "active_parameters": "active parameters",
+                "training_flops": "training FLOPs",
+                "loss": "loss (nats/token)",
+                "std": "± (std)",
+                "tokens_per_s": "tokens/s",
+            }
+        )
+        shown["mismatch"] = shown["training FLOPs"] / curve.budget_flops - 1
+        shown["perplexity"] = shown["loss (nats/token)"].map(math.exp)
+        shown["method"], shown["budget"], shown["commit"] = (
+            curve.label,
+            curve.budget_flops,
+            curve.commit,
+        )
+        frames.append(shown)
+    columns = [
+        "method",
+        "budget",
+        "backbone",
+        "parameters",
+        "active parameters",
+        "steps",
+        "tokens",
+        "training FLOPs",
+        "mismatch",
+        "seeds",
+        "loss (nats/token)",
+        "± (std)",
+        "perplexity",
+        "tokens/s",
+        "commit",
+    ]
+    return Sheet(
+        title=f"{title}: every point",
+        name="points",
+        frame=pd.concat(frames, ignore_index=True)[columns],
+        formats={
+            "budget": ".2g",
+            "parameters": ",.0f",
+            "active parameters": ",.0f",
+            "steps": ",.0f",
+            "tokens": ",.0f",
+            "training FLOPs": ".3e",
+            "mismatch": "+.2%",
+            "loss (nats/token)": ".4f",
+            "± (std)": ".4f",
+            "perplexity": ".3f",
+            "tokens/s": ",.0f",
+        },
+        measured=["tokens/s"],
+        notes=[
+            "backbone is blocks × width; parameters count embeddings and tables",
+            *troubles(records),
+        ],
+    )
+
+
+def troubles(records: list[Record]) -> list[str]:
+    """Runs that failed, and finished ones whose loss spiked."""
+    said = []
+    for record in records:
+        case = record.case
+        reason = isoflop.spikes(record) if record.status == "ok" else record.reason
+        if reason:
+            backbone = case["backbone"]
+            said.append(
+                f"{case['layer']} in {backbone['blocks']} × {backbone['dim']} at "
+                f"{case['budget_flops']:.2g} FLOPs, seed {case['seed']}: {record.status}, {reason}"
+            )
+    return said

@@ -1,0 +1,126 @@
+"""Every table and figure of the paper and what it leaves open, one suite after another, and the verdicts.
+
+What finished is not run again, and what one suite made another takes. `--evaluation` is for suite
+table1 alone: without it, its tables name the sets as gaps.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from suites.errors import UserError
+
+# In the order of the paper, then what it leaves open; each takes runs of those before it.
+ARTEFACTS = (
+    "isoflop",
+    "table1",
+    "number_of_experts",
+    "active_experts",
+    "query_norm",
+    "query_norm_isoflop",
+    "equal_time",
+    "equal_parameters",
+    "router_flops",
+    "keys",
+    "scores",
+    "init",
+    "sparse_layers",
+    "usage",
+    "causality",
+)
+
+
+@click.command(name="paper", help=__doc__)
+@click.option("--profile", default="tiny", show_default=True, help="smoke, tiny, small or paper")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(ARTEFACTS),
+    help="only this suite; repeatable",
+)
+@click.option("--data", multiple=True, metavar="FILE", help="as for `suites run`")
+@click.option("--held-out", multiple=True, metavar="FILE", help="as for `suites run`")
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="as for `suites run`")
+@click.option(
+    "--evaluation",
+    "evaluations",
+    multiple=True,
+    metavar="NAME[=FILE]",
+    help="a set for table1, as for `suites run`; repeatable",
+)
+@click.option(
+    "--checkpoint-interval",
+    "checkpoint_interval_s",
+    type=click.FloatRange(min=0),
+    default=120,
+    show_default=True,
+    help="seconds between two checkpoints of a run",
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="processes at a time")
+@click.option(
+    "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
+)
+@click.option("--plan", is_flag=True, help="print all plans and their total; start nothing")
+def command(
+    profile: str, only: tuple[str, ...], evaluations: tuple[str, ...], plan: bool, **given: Any
+) -> int:
+    from suites.language_model.sweep import How, sweep
+    from suites.registry import load
+
+    profiles = {suite: load(suite).PROFILES for suite in ARTEFACTS if not only or suite in only}
+    chosen = {suite: own[profile] for suite, own in profiles.items() if profile in own}
+    if not chosen:
+        known = sorted({name for own in profiles.values() for name in own})
+        raise UserError(f"no artefact has a profile {profile!r}; there are {', '.join(known)}")
+    for suite in sorted(set(profiles) - set(chosen)):
+        click.echo(f"{suite} has no profile {profile}; it is left out", err=True)
+    hows = {
+        suite: How(evaluations=evaluations if suite == "table1" else (), **given)
+        for suite in chosen
+    }
+    if plan:
+        print_plans(profile, chosen, hows)
+        return 0
+    status = 0
+    for suite, own in chosen.items():
+        status = max(status, sweep(suite, profile, own, hows[suite]))
+    finish(profile, list(chosen), next(iter(hows.values())).store())
+    return status
+
+
+def print_plans(profile: str, chosen: dict[str, Any], hows: dict[str, Any]) -> None:
+    """Each suite's plan, and what they cost together when every run is made once."""
+    from suites.language_model.plan import plan_text, total_text
+
+    for suite, own in chosen.items():
+        click.echo(f"# {suite}\n\n{plan_text(suite, profile, own, hows[suite])}\n")
+    click.echo(total_text(profile, chosen, hows))
+
+
+def finish(profile: str, suites: list[str], store: Any) -> None:
+    """The verdicts, where everything lies, and a digest that a repetition has again."""
+    from suites.measure.environment import code, environment
+    from suites.paper import claims
+    from suites.records.store import read, write_text
+    from suites.records.tables import TABLES
+    from suites.verbs.claims import made
+
+    where = code(), environment()
+    files = {suite: store.scratch(suite, profile, *where) for suite in suites}
+    sheets = [
+        s for suite, folder in files.items() for s in TABLES[suite]([read(folder / "records.json")])
+    ]
+    verdicts = claims.sheet(profile, made(store, profile))
+    folder = store.scratch("claims", profile, *where)
+    write_text(folder / "table.md", verdicts.markdown())
+    write_text(folder / "table.csv", verdicts.csv())
+    write_text(folder / "table.tex", verdicts.latex())
+    click.echo(verdicts.markdown())
+    for path in (*files.values(), folder):
+        click.echo(f"tables and figures: {path}")
+    content = "".join(sheet.repeatable() for sheet in [*sheets, verdicts])
+    times = sorted({column for sheet in sheets for column in sheet.measured})
+    click.echo(f"measured, and different in a repetition: columns {', '.join(times)}")
+    click.echo(f"all other columns: sha256 {hashlib.sha256(content.encode()).hexdigest()}")

@@ -1,0 +1,192 @@
+"""The paper's five texts: what becomes of each, its identity, and what a model is asked of it."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from suites.errors import UserError
+from suites.language_model.case import Backbone, Optimization, Text, TrainingCase
+from suites.language_model.decoder import Decoder
+from suites.language_model.evaluate import evaluate_set, last_words
+from suites.language_model.evaluations import SETS, Gap, Prepared, load, prepare_set
+from suites.language_model.sources import HUB
+from suites.language_model.tokenizer import Bytes, SentencePiece
+
+BACKBONE = Backbone(blocks=1, dim=8, attention_heads=2, context=16)
+PASSAGES = ["the expert retrieves a key", "one million networks retrieve the expert"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEER_SUITE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def jsonl(name: str, rows: list[dict]) -> str:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return name
+
+
+def lambada() -> str:
+    path = Path(jsonl("lambada.jsonl", [{"text": text} for text in PASSAGES]))
+    return f"lambada={path}#sha256={hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def text_of(prepared: Prepared) -> list[str]:
+    return bytes(prepared.token_ids().tolist()).decode().split("\0")[:-1]
+
+
+def case(**changes) -> TrainingCase:
+    fields = {
+        "layer": "dense",
+        "options": {},
+        "sites": (0,),
+        "backbone": BACKBONE,
+        "optimization": Optimization(learning_rate=1e-3, table_rate=1e-3),
+        "budget_flops": 1e9,
+        "batch_sequences": 3,
+        "evaluation_tokens": 64,
+        "text": Text(source="none", tokenizer="bytes", tokenizer_sha256=None, sha256="0"),
+        "seed": 0,
+        "device": "cpu",
+        "threads": 1,
+    }
+    return TrainingCase(**fields | changes)
+
+
+def test_wikitext_is_cut_at_its_articles_and_loses_blank_lines() -> None:
+    lines = [
+        " ",
+        " = One = ",
+        " ",
+        " It has @-@ marks . ",
+        " = = Part = = ",
+        " More . ",
+        "",
+        " = Two = ",
+    ]
+    Path("wiki.raw").write_text("\n".join([*lines, " End . ", ""]))
+    prepared = prepare_set("wikitext=wiki.raw", Bytes(), 10_000)
+    articles = ["= One =\nIt has @-@ marks .\n= = Part = =\nMore .", "= Two =\nEnd ."]
+    assert text_of(prepared) == articles
+    assert prepared.utf8_bytes == sum(len(article) for article in articles)
+    jsonl("wiki.jsonl", [{"text": line} for line in [*lines, " End . "]])
+    from_rows = prepare_set("wikitext=wiki.jsonl", Bytes(), 10_000)
+    assert from_rows.sha256 == prepared.sha256
+
+
+def test_curation_is_title_and_summary_and_others_are_their_text() -> None:
+    jsonl("c.jsonl", [{"title": "A title", "summary": "It is so.", "url": "none"}])
+    assert text_of(prepare_set("curation=c.jsonl", Bytes(), 99)) == ["A title\nIt is so."]
+    jsonl("t.jsonl", [{"text": "some text"}, {"text": ""}, {"text": "and more"}])
+    for name in ("pile", "c4"):
+        assert text_of(prepare_set(f"{name}=t.jsonl", Bytes(), 99)) == ["some text", "and more"]
+
+
+def test_whole_documents_are_taken_until_there_are_enough_tokens() -> None:
+    jsonl("t.jsonl", [{"text": f"document {i}"} for i in range(600)])
+    prepared = prepare_set("c4=t.jsonl", Bytes(), 25)
+    assert text_of(prepared) == ["document 0", "document 1", "document 2"]
+    assert prepared.ends().tolist() == [11, 22, 33]
+    assert prepare_set("c4=t.jsonl", Bytes(), 10**6).documents == 600
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ("books", UserError, "unknown evaluation set 'books'; there are curation, lambada"),
+        ("c4=none.jsonl", UserError, "no such file: none.jsonl"),
+        ("c4=t.jsonl#sha256=00", UserError, "has sha256 .*, stated is 00"),
+        ("lambada=t.jsonl", UserError, "that of the pinned lambada is 4aa8d02c.*=t.jsonl#sha256="),
+        ("curation=t.jsonl", UserError, "t.jsonl is not curation: title_and_summary finds no 'ti"),
+        ("curation", Gap, "no revision of curation is pinned; give its file"),
+        ("wikitext=empty.raw", UserError, "empty.raw holds no text to evaluate wikitext on"),
+    ],
+)
+def test_bad_sets(given: str, error: type[Exception], message: str) -> None:
+    jsonl("t.jsonl", [{"text": "some text"}])
+    Path("empty.raw").write_text("\n")
+    with pytest.raises(error, match=message):
+        prepare_set(given, Bytes(), 99)
+
+
+def test_hub_files_are_pinned() -> None:
+    assert set(SETS) == {"curation", "lambada", "pile", "wikitext", "c4"}
+    assert all(HUB.fullmatch(s.location) for s in SETS.values() if s.location)
+
+
+def test_damage_is_found() -> None:
+    prepared = prepare_set(lambada(), Bytes(), 99)
+    (prepared.folder / "answers.bin").write_bytes(b"")
+    with pytest.raises(UserError, match="is damaged; delete that folder"):
+        load(prepared.folder)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "pieces"])
+def test_the_last_word_is_what_the_passage_adds(kind: str, pieces: Path) -> None:
+    tokenizer = Bytes() if kind == "bytes" else SentencePiece(pieces)
+    prepared = prepare_set(lambada(), tokenizer, 10_000)
+    answers, ends = prepared.answers(), prepared.ends()
+    assert answers is not None
+    for end, words, passage in zip(ends, answers, PASSAGES, strict=True):
+        ids = prepared.token_ids()[end - 1 - words : end - 1]
+        word = passage.rsplit(" ")[-1]
+        if isinstance(tokenizer, SentencePiece):
+            assert tokenizer.processor.decode(ids.tolist()) == word
+        else:
+            assert bytes(ids.tolist()).decode() == f" {word}"
+
+
+def test_every_token_is_predicted_once() -> None:
+    """Against one forward pass per window."""
+    torch.manual_seed(1)
+    prepared = prepare_set(lambada(), Bytes(), 10_000)
+    model = Decoder(BACKBONE, 256, "dense", {}, (0,))
+    found = evaluate_set(model, case(), prepared)
+    tokens = torch.from_numpy(prepared.token_ids().astype(np.int64))
+    losses = []
+    for start in range(0, len(tokens) - 1, BACKBONE.context):
+        window = tokens[start : start + BACKBONE.context + 1]
+        logits = model(window[None, :-1])[0].log_softmax(-1)
+        losses += (-logits[torch.arange(len(window) - 1), window[1:]]).tolist()
+    assert len(losses) == found["lambada_tokens"] == len(tokens) - 1
+    assert found["lambada_loss_nats"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert found["lambada_perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
+    utf8 = sum(len(text.encode()) for text in PASSAGES)
+    assert found["lambada_bits_per_byte"] == pytest.approx(sum(losses) / math.log(2) / utf8)
+
+
+class Knows(torch.nn.Module):
+    """Predicts the successor of each token by a table, whatever came before."""
+
+    def __init__(self, successors: dict[int, int]) -> None:
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.zeros(256, 256))
+        for token, successor in successors.items():
+            self.table.data[token, successor] = 1
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.table[tokens]
+
+
+def test_a_last_word_is_right_when_all_its_tokens_are() -> None:
+    tokens = torch.tensor([1, 2, 3, 4, 0, 5, 6, 7, 0])
+    ends, answers = np.array([5, 9]), np.array([2, 1])
+    whole = {2: 3, 3: 4, 6: 7}
+    for known, right in [(whole, 2), (whole | {3: 9}, 1), (whole | {1: 9, 5: 9}, 2), ({3: 4}, 0)]:
+        assert last_words(Knows(known), case(), tokens, ends, answers) == right
+
+
+def test_cases_without_sets_keep_their_digests() -> None:
+    dumped = case().model_dump(mode="json")
+    assert "evaluations" not in dumped
+    assert "compiled" not in dumped
+    prepared = prepare_set(lambada(), Bytes(), 99)
+    with_set = case(evaluations=(prepared.evaluation(),), compiled=True)
+    assert with_set.model_dump(mode="json")["evaluations"][0]["sha256"] == prepared.sha256
+    assert TrainingCase.model_validate(with_set.model_dump(mode="json")) == with_set
