@@ -69,13 +69,12 @@ def command(
     from suites.language_model.sweep import How, sweep
     from suites.registry import load
 
-    profiles = {suite: load(suite).PROFILES for suite in ARTEFACTS if not only or suite in only}
-    chosen = {suite: own[profile] for suite, own in profiles.items() if profile in own}
-    if not chosen:
-        known = sorted({name for own in profiles.values() for name in own})
-        raise UserError(f"no artefact has a profile {profile!r}; there are {', '.join(known)}")
-    for suite in sorted(set(profiles) - set(chosen)):
-        click.echo(f"{suite} has no profile {profile}; it is left out", err=True)
+    suites = [suite for suite in ARTEFACTS if not only or suite in only]
+    for suite in suites:
+        if profile not in load(suite).PROFILES:
+            known = ", ".join(load(suite).PROFILES)
+            raise UserError(f"{suite} has no profile {profile!r}; it has {known}")
+    chosen = {suite: load(suite).PROFILES[profile] for suite in suites}
     hows = {
         suite: How(evaluations=evaluations if suite == "table1" else (), **given)
         for suite in chosen
