@@ -126,7 +126,10 @@ def test_a_run_of_one_suite_is_found_by_another(tmp_path: Path) -> None:
         assert not runs.finished(case)
         runs.checkpoint(case).parent.mkdir(parents=True, exist_ok=True)
         runs.checkpoint(case).write_bytes(b"left off here")
+        half = runs.checkpoint(case).with_name(f".{runs.checkpoint(case).name}.123")
+        half.write_bytes(b"killed while")
         runs.keep(case, Record(case=dump(case), status="diverged", reason="nan"))
+        assert not half.exists()
         assert runs.finished(ours[repr(case)])
         assert not runs.checkpoint(case).exists()
     assert len(list(tmp_path.glob("scratch/runs/*/*.json"))) == 12

@@ -116,7 +116,7 @@ def point(case: TrainingCase, seeds: int, vocabulary: int, known: list[ResultFil
     flops = steps * step_flops
     parameters = model.parameters_total()
     # Under autocast a GPU keeps activations in two bytes.
-    kept = sum(model.activation_bytes(case.batch_sequences).values())
+    kept = sum(model.activation_bytes(case.micro_sequences or case.batch_sequences).values())
     kept //= 2 if case.device == "cuda" else 1
     step_tokens = tokens_per_step(case)
     rate = expected_rate(case, step_flops / step_tokens, known)
