@@ -163,5 +163,6 @@ class PEER(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"activation={self.activation!r}, glu={self.gate is not None}, "
-            f"table_grad={self.table_grad!r}, init={self.init!r}, impl={self.impl!r} -> {self.implementation!r}"
+            f"table_grad={self.table_grad!r}, init={self.init!r}, "
+            f"impl={self.impl!r} -> {self.implementation!r}"
         )

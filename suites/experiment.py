@@ -45,6 +45,10 @@ class Profile(Model):
     device: Literal["cpu", "cuda"]
     threads: int
     compiled: bool = False
+    micro_sequences: int | None = Field(
+        default=None,
+        description="what fits into memory; batch statistics and expert choice are of this part",
+    )
     vocabulary: int = Field(
         default=BYTES, description="what --plan assumes; above that of bytes, --data must be given"
     )
@@ -79,6 +83,7 @@ class Profile(Model):
                 device=self.device,
                 threads=self.threads,
                 compiled=self.compiled,
+                micro_sequences=self.micro_sequences,
                 evaluations=evaluations,
             )
             for seed, budget, backbone, arm in product(

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from suites.errors import UserError
-from suites.experiment import Arm, Profile
-from suites.language_model.case import Backbone, Optimization
+from suites.experiment import Arm, Profile, planned
+from suites.language_model.case import Backbone, Evaluation, Optimization, TrainingCase
 from suites.language_model.plan import UNREAD, plan
 from suites.language_model.runner import Runs
 from suites.language_model.train import dump
@@ -126,7 +126,10 @@ def test_a_run_of_one_suite_is_found_by_another(tmp_path: Path) -> None:
         assert not runs.finished(case)
         runs.checkpoint(case).parent.mkdir(parents=True, exist_ok=True)
         runs.checkpoint(case).write_bytes(b"left off here")
+        half = runs.checkpoint(case).with_name(f".{runs.checkpoint(case).name}.123")
+        half.write_bytes(b"killed while")
         runs.keep(case, Record(case=dump(case), status="diverged", reason="nan"))
+        assert not half.exists()
         assert runs.finished(ours[repr(case)])
         assert not runs.checkpoint(case).exists()
     assert len(list(tmp_path.glob("scratch/runs/*/*.json"))) == 12
@@ -134,6 +137,27 @@ def test_a_run_of_one_suite_is_found_by_another(tmp_path: Path) -> None:
     assert (file.suite, file.profile, len(file.records)) == ("isoflop", "paper", 12)
     with pytest.raises(UserError, match="no record of isoflop, profile tiny"):
         runs.results("isoflop", "tiny", isoflop.PROFILES["tiny"].cases(UNREAD))
+
+
+def test_the_cases_of_a_complete_run_follow_from_its_records() -> None:
+    profiles = {"tiny": profile()}
+    sets = (Evaluation(name="c4", source="c4.jsonl", sha256="0" * 64),)
+
+    def file(cases: list[TrainingCase]) -> ResultFile:
+        records = [Record(case=dump(case), status="diverged", reason="nan") for case in cases]
+        code = {"commit": None, "dirty": True, "sha256": "0" * 64}
+        return ResultFile(
+            suite="isoflop", profile="tiny", code=code, environment=environment(), records=records
+        )
+
+    whole = profile().cases(UNREAD, sets)
+    ids = [record.case_id for record in file(whole).records]
+    assert planned(profiles, "tiny", [file(whole[:3])]) == ids
+    assert planned(profiles, "tiny", [file(profile().cases(UNREAD))]) != ids
+    with pytest.raises(UserError, match="made on 2 texts"):
+        planned(profiles, "tiny", [file([whole[0], profile().cases(UNREAD)[1]])])
+    with pytest.raises(UserError, match="no profile 'huge'"):
+        planned(profiles, "huge", [])
 
 
 def test_an_unfinished_run_keeps_its_checkpoint(tmp_path: Path) -> None:

@@ -111,3 +111,21 @@ def test_paper_plans_everything_and_its_total(suites, tmp_path: Path) -> None:
     assert "# isoflop" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("all of profile paper: ")
     assert not any(tmp_path.iterdir())
+
+
+def test_figure_1_and_table_1_are_made_of_the_same_runs(suites, tmp_path: Path) -> None:
+    passages = tmp_path / "pile.jsonl"
+    passages.write_text('{"text": "One million experts, one neuron each."}\n')
+    words = ("--profile", "smoke", "--layer", "dense", "--evaluation", f"pile={passages}")
+    done = suites("run", "isoflop", *words, "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "# isoflop, profile smoke: compute-optimal models" in done.stdout
+    assert "# isoflop, profile smoke: every point" in done.stdout
+    folder = Path(done.stdout.split(" in ")[-1].strip())
+    written = {path.name for path in folder.iterdir()}
+    assert written >= {"records.json", "optima.md", "points.csv", "optima.tex", "isoflop.svg"}
+    again = suites("run", "table1", *words, "--results", tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "6 of 6 runs exist already" in again.stderr
+    assert "Pile: pile.jsonl, sha256 " in again.stdout
+    assert "C4 is a gap" in again.stdout

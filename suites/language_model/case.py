@@ -74,6 +74,11 @@ class TrainingCase(Model):
     compiled: bool = Field(
         default=False, exclude_if=lambda on: not on, description="by torch.compile"
     )
+    micro_sequences: PositiveInt | None = Field(
+        default=None,
+        exclude_if=lambda sequences: sequences is None,
+        description="of a batch in one call, their gradients summed; None: all of it",
+    )
     evaluations: tuple[Evaluation, ...] = Field(
         default=(),
         exclude_if=lambda sets: not sets,

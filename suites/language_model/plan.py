@@ -25,7 +25,7 @@ from suites.records.record import Environment, Model, Record, ResultFile, canoni
 from suites.records.store import Store
 
 ASSUMED_FLOPS_PER_S = {"cpu": 1e10, "cuda": 2e14}  # of one run; a guess, and printed as one
-START_S = 6.0  # to start a process, import torch and build the model
+START_S = 1.0  # of a run: to build the model and to write the record
 FLOAT32_COPIES = 4  # weights, gradients, two moments
 UNREAD = Text(source="not read", tokenizer="not read", tokenizer_sha256=None, sha256="not read")
 
@@ -137,10 +137,11 @@ def point(case: TrainingCase, seeds: int, vocabulary: int, known: list[ResultFil
     flops = steps * step_flops
     parameters = model.parameters_total()
     # Under autocast a GPU keeps activations in two bytes.
-    kept = sum(model.activation_bytes(case.batch_sequences).values())
+    kept = sum(model.activation_bytes(case.micro_sequences or case.batch_sequences).values())
     kept //= 2 if case.device == "cuda" else 1
     step_tokens = tokens_per_step(case)
     rate = expected_rate(case, step_flops / step_tokens, known)
+    evaluation_flops = case.evaluation_tokens * step_flops / step_tokens / 3  # forward only
     return Point(
         case=case,
         seeds=seeds,
@@ -150,7 +151,7 @@ def point(case: TrainingCase, seeds: int, vocabulary: int, known: list[ResultFil
         training_flops=flops,
         mismatch=flops / case.budget_flops - 1,
         memory_bytes=FLOAT32_COPIES * 4 * parameters + kept,
-        seconds=flops / rate.flops_per_s,
+        seconds=(flops + evaluation_flops) / rate.flops_per_s,
         rate=rate,
     )
 

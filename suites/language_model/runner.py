@@ -50,7 +50,10 @@ class Runs:
         """Writes the record; a final one has no use for its checkpoint."""
         write(self.path(case), self.file("runs", "shared", [record]))
         if record.status in FINAL:
-            self.checkpoint(case).unlink(missing_ok=True)
+            path = self.checkpoint(case)
+            path.unlink(missing_ok=True)
+            for half in path.parent.glob(f".{path.name}.*"):  # of a kill during a write
+                half.unlink(missing_ok=True)
 
     def results(self, suite: str, profile: str, cases: list[TrainingCase]) -> ResultFile:
         """The records of those `cases` that have one, in their order, as a file of `suite`.

@@ -66,9 +66,7 @@ def train(
         share = schedule(step, steps, case.optimization)
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * share
-        loss = training_step(
-            loss_of, model, optimizer, batches(step), device, case.optimization.gradient_clip
-        )
+        loss = training_step(loss_of, model, optimizer, batches(step), case)
         curve.steps = step + 1
         if step % every == 0 or curve.steps in looks:
             curve.report(step + 1, loss.item())
@@ -210,15 +208,28 @@ def language_loss(model: Decoder, inputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
-def training_step(loss_of, model, optimizer, batch, device, gradient_clip) -> Tensor:
+def training_step(
+    loss_of: Callable[..., Tensor],
+    model: Decoder,
+    optimizer: torch.optim.Optimizer,
+    batch: tuple[Tensor, Tensor],
+    case: TrainingCase,
+) -> Tensor:
     """One update; returns the loss as a device tensor, so that nothing waits for it."""
-    inputs, targets = (to_device(tokens, device) for tokens in batch)
+    device = torch.device(case.device)
     optimizer.zero_grad(set_to_none=True)
-    loss = loss_of(model, inputs, targets)
-    (loss + model.auxiliary_loss()).backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
+    total = torch.zeros((), device=device)
+    size = case.micro_sequences or case.batch_sequences
+    parts = list(zip(*(tokens.split(size) for tokens in batch), strict=True))
+    for tokens in parts:
+        inputs, targets = (to_device(some, device) for some in tokens)
+        share = len(inputs) / case.batch_sequences
+        loss = loss_of(model, inputs, targets)
+        (share * (loss + model.auxiliary_loss())).backward()
+        total += share * loss.detach()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), case.optimization.gradient_clip)
     optimizer.step()
-    return loss.detach()
+    return total
 
 
 def to_device(tokens: Tensor, device: torch.device) -> Tensor:

@@ -33,6 +33,7 @@ PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and terminates
+    die_with_parent()
     for line in sys.stdin:
         job = json.loads(line)
         if sys.platform != "linux":  # elsewhere a fork may not compute; the parent starts anew
@@ -43,13 +44,19 @@ def main() -> None:
         print("\n" + json.dumps({"ended": status, "last": last}), flush=True)
 
 
+def die_with_parent() -> None:
+    """So that nothing goes on computing, or writing checkpoints, after a sweep was killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def forked(job: dict[str, Any]) -> tuple[int, str]:
     """Exit status of the job's process, −n for signal n, and the last line of its standard error."""
     with tempfile.TemporaryFile() as errors:
         parent = os.getpid()
         if (child := os.fork()) == 0:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            die_with_parent()
             os.dup2(errors.fileno(), 2)
             status = 1
             try:

@@ -181,7 +181,7 @@ def norm_at_optimum(file: ResultFile) -> Evidence:
 
 
 def more_active_parameters(file: ResultFile) -> Evidence:
-    """Active parameters of PEER over those of dense in the largest backbone, less 1.02: 2 % are a match."""
+    """PEER's active parameters over dense's in the largest backbone, less 1.02: 2 % are a match."""
     found = curves_at(file, 0)
     if not {"dense", "peer"} <= set(found):
         return []

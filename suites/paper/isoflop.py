@@ -5,7 +5,7 @@ Claim: at both budgets PEER has the lowest compute-optimal perplexity, before Mo
 Differs from the paper: the sizes of its ladder are not stated, these are ours; top-k MoE is a further
     curve. Rates are those of suite `methods` at every size, and top-k MoE takes those of expert
     choice. Profile tiny: two blocks of width 8 to 64, 64² experts, bytes of the Python standard
-    library, 2·10¹⁰ and 6·10¹⁰ FLOPs. Profile small: a thousandth of the paper's budgets.
+    library, 1.5·10¹⁰ and 5·10¹⁰ FLOPs. Profile small: a thousandth of the paper's budgets.
 Cost: tiny takes about ten minutes on two cores.
 Run: python -m suites run isoflop
 Read: results/tables/isoflop-tiny-optima.md, the minimum of each parabola with its interval, and
@@ -44,14 +44,14 @@ PROFILES = {
     "smoke": like(
         "smoke",
         arms=arms(experts=32**2, dim_key=16, rates=methods.TUNED),
-        backbones=ladder(32, 4, (2, 8), (2, 16), (2, 32)),
-        budgets_flops=(1e9, 3e9),
+        backbones=ladder(32, 8, (2, 8), (2, 16), (2, 32)),
+        budgets_flops=(3e9, 9e9),
     ),
     "tiny": like(
         "tiny",
         arms=arms(experts=64**2, dim_key=32, rates=methods.TUNED),
-        backbones=ladder(64, 4, (2, 8), (2, 16), (2, 32), (2, 64)),
-        budgets_flops=(2e10, 6e10),
+        backbones=ladder(64, 8, (2, 8), (2, 16), (2, 32), (2, 64)),
+        budgets_flops=(1.5e10, 5e10),
         batch_sequences=4,
         evaluation_tokens=32_768,
     ),

@@ -98,6 +98,7 @@ PROFILES = {
         device="cuda",
         threads=8,
         compiled=True,
+        micro_sequences=16,
         vocabulary=32_000,
     ),
 }

@@ -1,6 +1,7 @@
 """The decoder, the order of the data, the loop: what a run promises beside its loss."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ SMALL = {
     "expert_choice": {"experts": 8},
     "topk_moe": {"experts": 8},
 }
+QUERY_NORM = {"peer": {"query_norm": None}}
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,36 @@ def test_same_seed_same_bits(corpus: Corpus) -> None:
     assert runs[0].series == runs[1].series
     assert runs[0].metrics["validation_loss_nats"] == runs[1].metrics["validation_loss_nats"]
     assert runs[0].series != runs[2].series
+
+
+def test_a_compiled_run_is_the_same_run(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Captured as graphs and run eagerly, since code generation takes longer than this test may."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    eager, compiled = (
+        train(case(corpus, "dense", compiled=on, budget_flops=1e9), corpus, lambda *_: None)
+        for on in (False, True)
+    )
+    assert compiled.status == "ok", compiled.reason
+    assert compiled.case["compiled"] is True
+    assert compiled.series == eager.series
+
+
+@pytest.mark.parametrize("layer", ["dense", "peer"])
+def test_a_batch_in_parts_has_the_same_gradients(layer: str, corpus: Corpus) -> None:
+    """For a layer that sees each token on its own; query batch norm does not, so it is off."""
+    options = resolve_options(layer, SMALL.get(layer, {}) | QUERY_NORM.get(layer, {}))
+    whole, parts = (
+        train(
+            case(corpus, layer, options=options, micro_sequences=size, budget_flops=1e9),
+            corpus,
+            lambda *_: None,
+        )
+        for size in (None, 3)
+    )
+    assert "micro_sequences" not in whole.case
+    assert parts.series["train_loss_nats"] == pytest.approx(
+        whole.series["train_loss_nats"], rel=1e-3
+    )
 
 
 def test_divergence_is_a_result(corpus: Corpus) -> None:

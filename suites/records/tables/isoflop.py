@@ -139,6 +139,8 @@ def points(title: str, curves: list[Curve], records: list[Record]) -> Sheet:
             }
         )
         shown["mismatch"] = shown["training FLOPs"] / curve.budget_flops - 1
+        per_token = shown["training FLOPs"] / shown["tokens"]
+        shown["GFLOP/s"] = per_token * shown["tokens/s"] / 1e9
         shown["perplexity"] = shown["loss (nats/token)"].map(math.exp)
         shown["method"], shown["budget"], shown["commit"] = (
             curve.label,
@@ -161,6 +163,7 @@ def points(title: str, curves: list[Curve], records: list[Record]) -> Sheet:
         "± (std)",
         "perplexity",
         "tokens/s",
+        "GFLOP/s",
         "commit",
     ]
     return Sheet(
@@ -179,6 +182,7 @@ def points(title: str, curves: list[Curve], records: list[Record]) -> Sheet:
             "± (std)": ".4f",
             "perplexity": ".3f",
             "tokens/s": ",.0f",
+            "GFLOP/s": ",.2f",
         },
         measured=["tokens/s"],
         notes=[

@@ -36,6 +36,7 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
             for curve in curves
             if curve.unfit
         ),
+        *sources(files),
         *gaps(curves),
         *described(files),
     ]
@@ -45,6 +46,14 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
 def model_runs(curve: Curve) -> pd.DataFrame:
     """The runs of the rung that stands for the compute-optimal model."""
     return curve.runs[curve.runs["backbone"] == curve.nearest_backbone()]
+
+
+def sources(files: list[ResultFile]) -> list[str]:
+    """Where each set came from."""
+    cases = [record.case for file in files for record in file.records]
+    given = [evaluation for case in cases for evaluation in case.get("evaluations", [])]
+    named = [f"{SETS[e['name']]}: {e['source']}, sha256 {e['sha256'][:12]}" for e in given]
+    return list(dict.fromkeys(named))
 
 
 def gaps(curves: list[Curve]) -> list[str]:
