@@ -10,9 +10,7 @@ from suites.records.record import Record
 from tests.records.conftest import LOSSES, Lab
 
 ROOT = Path(__file__).resolve().parents[2]
-WITHOUT_TORCH = (
-    "import sys; sys.modules['torch'] = None\nfrom suites.__main__ import run; sys.exit(run())"
-)
+WITHOUT_TORCH = ("-m", "tests.without_torch", "suites")
 
 
 def trained(layer: str, seed: int, loss: float) -> Record:
@@ -30,7 +28,7 @@ def trained(layer: str, seed: int, loss: float) -> Record:
 
 def tables(results: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, "tables", "--results", str(results), *options],
+        [sys.executable, *WITHOUT_TORCH, "tables", "--results", str(results), *options],
         cwd=ROOT,
         capture_output=True,
         text=True,

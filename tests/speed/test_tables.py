@@ -8,7 +8,7 @@ import pytest
 
 from suites.errors import UserError
 from suites.records.figures import FIGURES, save
-from suites.records.store import write
+from suites.records.store import Store, write
 from suites.records.tables import TABLES
 
 
@@ -79,23 +79,16 @@ def test_plots_are_the_same_bytes_each_time(comparison, tmp_path):
 
 
 def test_tables_and_plots_need_no_torch(comparison, tmp_path):
-    for number, file in enumerate(comparison):
-        write(tmp_path / f"{number}.json", file)
-    code = (
-        "import sys; sys.modules['torch'] = None\n"
-        "from pathlib import Path\n"
-        "from suites.records.figures import FIGURES, save\n"
-        "from suites.records.store import read\n"
-        "from suites.records.tables import TABLES\n"
-        "folder = Path(sys.argv[1])\n"
-        "files = [read(path) for path in sorted(folder.glob('*.json'))]\n"
-        "print(TABLES['layer_speed'](files)[0].markdown())\n"
-        "save(FIGURES['layer_speed'](files)['roofline'], folder / 'roofline')\n"
-    )
+    for file in comparison:
+        write(Store(tmp_path).published_path(file), file)
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=root
-    )
-    assert done.returncode == 0, done.stderr
-    assert "layer_speed, profile tiny" in done.stdout
-    assert (tmp_path / "roofline.svg").exists()
+    for verb in ("tables", "figures"):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.without_torch", "suites", verb, "--results", tmp_path],
+            capture_output=True,
+            text=True,
+            cwd=root,
+        )
+        assert done.returncode == 0, done.stderr
+    assert "layer_speed, profile tiny" in (tmp_path / "tables" / "layer_speed-tiny.md").read_text()
+    assert (tmp_path / "figures" / "layer_speed-tiny" / "roofline.svg").exists()
