@@ -6,6 +6,11 @@ for its weights, or `sampled_addmm`, the sampled entries of x·tableᵀ. A table
 ids.
 """
 
+import contextlib
+import itertools
+import mmap
+
+import numpy
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +18,12 @@ from torch import Tensor
 from peer.reference import SCORES, top
 
 ROWS_AT_ONCE = 4096  # score rows held at a time: 4096 × 1024 sub-keys × 4 B = 16 MB
+PRUNE_FROM = 512  # sub-keys
+# Sub-keys up to which one thread of numpy's selection beats so many threads of topk.
+NUMPY_UP_TO = {1: PRUNE_FROM, 2: 128}
+GRADIENT_ROWS_AT_ONCE = 16384  # few parallel regions, and 16 MB at D = 256 stay in cache
+# From here on malloc asks the kernel for every allocation anew (glibc's largest mmap threshold).
+HUGE_PAGES_FROM_BYTES = 32 * 2**20
 
 
 def retrieve(query_THQ: Tensor, sub_keys: Tensor, topk: int, scores: str) -> tuple[Tensor, Tensor]:
@@ -53,7 +64,7 @@ def largest(values: Tensor, topk: int, names: Tensor | None = None) -> tuple[Ten
     One more than asked is selected: where no two neighbours of those are equal, no tie decides
     anything. The few other rows are sorted in full.
     """
-    best, position = prune(values, topk) if values.shape[1] >= 512 else select(values, topk)
+    best, position = prune(values, topk) if values.shape[1] >= PRUNE_FROM else select(values, topk)
     tied = best[:, 1:] == best[:, :-1]
     best, position = best[:, :topk], position[:, :topk]
     chosen = position if names is None else names.gather(1, position)
@@ -71,7 +82,18 @@ def largest(values: Tensor, topk: int, names: Tensor | None = None) -> tuple[Ten
 
 
 def select(values: Tensor, topk: int) -> tuple[Tensor, Tensor]:
-    return values.topk(min(topk + 1, values.shape[1]), dim=1)
+    """The `topk` + 1 largest of each row, descending, and their positions.
+
+    numpy's quickselect is vectorised (AVX2, AVX-512) but single-threaded.
+    """
+    S = values.shape[1]
+    numpy_up_to = NUMPY_UP_TO.get(torch.get_num_threads(), 0) if values.is_cpu else 0
+    if topk + 1 >= S or numpy_up_to < S:
+        return values.topk(min(topk + 1, S), dim=1)
+    position = numpy.argpartition(values.numpy(), S - topk - 1, axis=1)[:, S - topk - 1 :]
+    positions = torch.from_numpy(position)
+    best, order = values.gather(1, positions).topk(topk + 1, dim=1)
+    return best, positions.gather(1, order)
 
 
 def prune(values: Tensor, topk: int, blocks: int = 128) -> tuple[Tensor, Tensor]:
@@ -157,12 +179,53 @@ def table_gradient(
 
     All N rows, or those of the experts in `touched`, which must name every expert with a pair.
     """
-    starts = bounds[:-1] if touched is None else bounds.index_select(0, touched)
+    N, D = bounds.shape[0] - 1, rows_TD.shape[1]
+    tokens = tokens_of(order, weights_TP.shape[1])
     weights = weights_TP.flatten().index_select(0, order).to(rows_TD.dtype)
-    return F.embedding_bag(
-        tokens_of(order, weights_TP.shape[1]),
-        rows_TD,
-        starts,
-        per_sample_weights=weights,
-        mode="sum",
-    )
+    length = N if touched is None else touched.shape[0]
+    if rows_TD.is_cpu and length * D * rows_TD.element_size() >= HUGE_PAGES_FROM_BYTES:
+        return large_table_gradient(weights, rows_TD, tokens, bounds, touched)
+    starts = bounds[:-1] if touched is None else bounds.index_select(0, touched)
+    return F.embedding_bag(tokens, rows_TD, starts, per_sample_weights=weights, mode="sum")
+
+
+def large_table_gradient(
+    weights: Tensor, rows_TD: Tensor, tokens: Tensor, bounds: Tensor, touched: Tensor | None
+) -> Tensor:
+    """`table_gradient` in steps that stay in cache, copied to memory that was zero to begin with.
+
+    Only rows with a pair are written.
+    """
+    D = rows_TD.shape[1]
+    if touched is None:
+        names = (bounds[1:] > bounds[:-1]).nonzero().squeeze(1)
+        gradient = huge_zeros(bounds.shape[0] - 1, D, rows_TD.dtype)
+    else:
+        names, gradient = touched, huge_zeros(touched.shape[0], D, rows_TD.dtype)
+    starts = bounds.index_select(0, names)
+    cuts = [*starts[::GRADIENT_ROWS_AT_ONCE].tolist(), weights.shape[0]]
+    for step, (low, high) in enumerate(itertools.pairwise(cuts)):
+        rows = slice(step * GRADIENT_ROWS_AT_ONCE, (step + 1) * GRADIENT_ROWS_AT_ONCE)
+        part = F.embedding_bag(
+            tokens[low:high],
+            rows_TD,
+            starts[rows] - low,
+            per_sample_weights=weights[low:high],
+            mode="sum",
+        )
+        gradient[names[rows] if touched is None else rows] = part
+    return gradient
+
+
+def huge_zeros(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    """Zeros on the CPU that the kernel provides on first touch, in huge pages where it can.
+
+    Memory of this size is fresh in every step, and a fault per 4 KiB costs more than the sums.
+    """
+    size = rows * columns * dtype.itemsize
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.zeros(rows, columns, dtype=dtype)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel built without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=dtype).view(rows, columns)

@@ -29,6 +29,7 @@ SUITES = {
     "experts_speed": "suites.speed.experts_speed",
     "model_speed": "suites.speed.model_speed",
     "tuning": "suites.paper.tuning",
+    "tuning_isoflop": "suites.paper.tuning_isoflop",
     "flops": "suites.budgets.flops",
 }
 

@@ -20,17 +20,24 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_every_method_has_the_same_number_of_trials() -> None:
     trials = [len(tuning.trials(arm)) for arm in methods.PROFILES["tiny"].arms]
-    assert set(trials) == {6}
+    assert set(trials) == {9}
     assert not {*tuning.SEEDS} & {*methods.PROFILES["tiny"].seeds}
 
 
-@pytest.mark.parametrize("arm", methods.PROFILES["tiny"].arms, ids=lambda arm: arm.layer)
-def test_learning_rates_are_the_best_trials(arm) -> None:
-    """suites/paper/methods.py states what the committed tuning records found."""
+@pytest.mark.parametrize(
+    ("suite", "arm"),
+    [
+        pytest.param(suite, arm, id=f"{suite}-{arm.layer}")
+        for suite, tuned in (("tuning", methods), ("tuning_isoflop", isoflop))
+        for arm in tuned.PROFILES["tiny"].arms
+    ],
+)
+def test_learning_rates_are_the_best_trials(suite: str, arm) -> None:
+    """Experiments state what the committed tuning records found."""
     files = [
-        results for _, results in Store(ROOT / "results").files("records", "tuning-tiny/*.json")
+        results for _, results in Store(ROOT / "results").files("records", f"{suite}-tiny/*.json")
     ]
-    assert files, "no committed tuning records"
+    assert files, f"no committed records of {suite}"
     losses: dict[tuple[float, float], list[float]] = {}
     for record in files[-1].records:
         if record.case["layer"] == arm.layer:

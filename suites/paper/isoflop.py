@@ -3,9 +3,9 @@
 Claim: at both budgets PEER has the lowest compute-optimal perplexity, before MoE, PKM and dense (paper,
     section 3.2, figure 1).
 Differs from the paper: the sizes of its ladder are not stated, these are ours; top-k MoE is a further
-    curve. Rates are those of suite `methods` at every size, and top-k MoE takes those of expert
-    choice. Profile tiny: two blocks of width 8 to 64, 64² experts, bytes of the Python standard
-    library, 1.5·10¹⁰ and 5·10¹⁰ FLOPs. Profile small: a thousandth of the paper's budgets.
+    curve. Rates are tuned at one point (suite `tuning_isoflop`) and kept at all others. Profile tiny:
+    two blocks of width 12 to 52, 64² experts, bytes of the Python standard library, 4.5·10¹⁰ and
+    1.5·10¹¹ FLOPs. Profile small: a thousandth of the paper's budgets.
 Cost: tiny takes about ten minutes on two cores.
 Run: python -m suites run isoflop
 Read: results/tables/isoflop-tiny-optima.md, the minimum of each parabola with its interval, and
@@ -15,16 +15,18 @@ Read: results/tables/isoflop-tiny-optima.md, the minimum of each parabola with i
 from functools import partial
 
 from suites import experiment
-from suites.experiment import Arm, Profile, training_command
+from suites.experiment import Profile, training_command
 from suites.language_model.case import Backbone
 from suites.paper import methods
 
-
-def arms(experts: int, dim_key: int, rates: methods.Rates) -> tuple[Arm, ...]:
-    """The paper's methods, and top-k MoE at the rates of expert choice."""
-    paper = methods.arms(experts, dim_key, rates)
-    (expert_choice,) = (arm for arm in paper if arm.layer == "expert_choice")
-    return (*paper, Arm(layer="topk_moe", optimization=expert_choice.optimization))
+# What suite `tuning_isoflop` found at profile tiny.
+TUNED = methods.Rates(
+    dense=(1.6e-2, 1.0),
+    expert_choice=(8e-3, 1.0),
+    topk_moe=(8e-3, 1.0),
+    pkm=(8e-3, 4.0),
+    peer=(8e-3, 4.0),
+)
 
 
 def ladder(context: int, head_width: int, *sizes: tuple[int, int]) -> tuple[Backbone, ...]:
@@ -43,27 +45,27 @@ def like(name: str, **changes: object) -> Profile:
 PROFILES = {
     "smoke": like(
         "smoke",
-        arms=arms(experts=32**2, dim_key=16, rates=methods.TUNED),
+        arms=methods.arms(experts=32**2, dim_key=16, rates=TUNED),
         backbones=ladder(32, 8, (2, 8), (2, 16), (2, 32)),
         budgets_flops=(3e9, 9e9),
     ),
     "tiny": like(
         "tiny",
-        arms=arms(experts=64**2, dim_key=32, rates=methods.TUNED),
-        backbones=ladder(64, 8, (2, 8), (2, 16), (2, 32), (2, 64)),
-        budgets_flops=(1.5e10, 5e10),
+        arms=methods.arms(experts=64**2, dim_key=32, rates=TUNED),
+        backbones=ladder(64, 4, (2, 12), (2, 20), (2, 32), (2, 52)),
+        budgets_flops=(4.5e10, 1.5e11),
         batch_sequences=4,
-        evaluation_tokens=32_768,
+        evaluation_tokens=65_536,
     ),
     "small": like(
         "small",
-        arms=arms(experts=1024**2, dim_key=128, rates=methods.SMALL),
+        arms=methods.arms(experts=1024**2, dim_key=128, rates=methods.SMALL),
         backbones=ladder(1024, 64, (6, 256), (8, 384), (8, 512), (12, 768)),
         budgets_flops=(6e15, 2e16),
     ),
     "paper": like(
         "paper",
-        arms=arms(experts=1024**2, dim_key=128, rates=methods.PAPER),
+        arms=methods.arms(experts=1024**2, dim_key=128, rates=methods.PAPER),
         backbones=ladder(2048, 64, (8, 512), (12, 768), (16, 1024), (20, 1280), (24, 1536)),
         budgets_flops=(6e18, 2e19),
     ),

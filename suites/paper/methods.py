@@ -1,8 +1,9 @@
-"""Dense, expert-choice MoE, PKM and PEER in one backbone at one training budget.
+"""Dense, expert-choice and top-k MoE, PKM and PEER in one backbone at one training budget.
 
 Claim: at equal training FLOPs PEER reaches a lower loss than dense, MoE and PKM (paper, section 3.2).
-Differs from the paper: one backbone and one budget instead of an isoFLOP sweep, and at profile tiny
-    128² experts of width 64, bytes as tokens and the Python standard library as text.
+Differs from the paper: one backbone and one budget instead of an isoFLOP sweep; top-k MoE is a further
+    row; at profile tiny 128² experts of width 64, bytes as tokens and the Python standard library as
+    text.
 Cost: tiny takes minutes on two cores.
 Run: python -m suites run methods
 Read: results/tables/methods-tiny.md; every row spent the same FLOPs, so rows differ in tokens.
@@ -23,22 +24,30 @@ class Rates(NamedTuple):
 
     dense: tuple[float, float]
     expert_choice: tuple[float, float]
+    topk_moe: tuple[float, float]
     pkm: tuple[float, float]
     peer: tuple[float, float]
 
 
 # What suite `tuning` found at profile tiny.
-TUNED = Rates(dense=(8e-3, 1.0), expert_choice=(8e-3, 1.0), pkm=(6e-3, 3.0), peer=(6e-3, 10.0))
+TUNED = Rates(
+    dense=(8e-3, 1.0),
+    expert_choice=(8e-3, 1.0),
+    topk_moe=(8e-3, 1.0),
+    pkm=(6e-3, 3.0),
+    peer=(6e-3, 10.0),
+)
 # Not tuned: a start for suite `tuning` at these profiles.
-SMALL = Rates(dense=(2e-3, 1.0), expert_choice=(2e-3, 1.0), pkm=(2e-3, 0.1), peer=(2e-3, 0.1))
-PAPER = Rates(dense=(6e-4, 1.0), expert_choice=(6e-4, 1.0), pkm=(6e-4, 0.03), peer=(6e-4, 0.03))
+SMALL = Rates(*3 * [(2e-3, 1.0)], *2 * [(2e-3, 0.1)])
+PAPER = Rates(*3 * [(6e-4, 1.0)], *2 * [(6e-4, 0.03)])
 
 
 def arms(experts: int, dim_key: int, rates: Rates) -> tuple[Arm, ...]:
-    """The four methods with as many memories as experts, all else as the paper has it."""
+    """The methods with as many memories as experts, all else as the paper has it."""
     options: dict[str, dict[str, JsonValue]] = {
         "dense": {},
         "expert_choice": {},
+        "topk_moe": {},
         "pkm": {"memories": experts, "dim_key": dim_key},
         "peer": {"experts": experts, "dim_key": dim_key},
     }

@@ -19,5 +19,6 @@ TABLES: dict[str, Callable[[list[ResultFile]], list[Sheet]]] = {
     "experts_speed": speed.sheets,
     "model_speed": speed.sheets,
     "tuning": training.sheets,
+    "tuning_isoflop": training.sheets,
     "flops": flops.sheets,
 }
