@@ -13,6 +13,7 @@ VERBS = (
     "run",
     "paper",
     "claims",
+    "trace",
     "match",
     "tables",
     "figures",

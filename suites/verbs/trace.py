@@ -1,0 +1,71 @@
+"""Where the time of a training step goes: share of it in kernels, and the largest of them."""
+
+from pathlib import Path
+
+import click
+
+from suites.errors import UserError
+
+
+@click.command(name="trace", help=__doc__)
+@click.argument("suite")
+@click.option("--profile", default="tiny", show_default=True, help="of a training suite")
+@click.option("--layer", "layers", multiple=True, help="only these; repeatable")
+@click.option("--steps", type=click.IntRange(min=4), default=30, show_default=True)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="folder for a Chrome trace of each layer",
+)
+def command(
+    suite: str, profile: str, layers: tuple[str, ...], steps: int, output: Path | None
+) -> None:
+    """Traces each layer of the profile in its largest backbone, on random tokens."""
+    import torch
+    from tabulate import tabulate
+
+    from suites.experiment import Profile
+    from suites.language_model.plan import UNREAD
+    from suites.language_model.trace import trace
+    from suites.registry import load
+
+    known = load(suite).PROFILES
+    chosen = known.get(profile)
+    if not isinstance(chosen, Profile):
+        raise UserError(
+            f"{suite} trains nothing at profile {profile!r}; a training suite has one of "
+            f"{', '.join(known)}, `python -m suites list` shows them"
+        )
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"profile {profile} needs a CUDA device and torch sees none")
+    last = chosen.model_copy(
+        update={
+            "backbones": chosen.backbones[-1:],
+            "budgets_flops": chosen.budgets_flops[-1:],
+            "seeds": chosen.seeds[:1],
+            **({"arms": chosen.only(layers)} if layers else {}),
+        }
+    )
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for case in last.cases(UNREAD):
+        path = output / f"{case.layer}.json" if output else None
+        found = trace(case, last.vocabulary, steps, path)
+        largest = list(found.largest.items())[:3]
+        rows.append(
+            (
+                case.layer,
+                f"{found.step_ms:.2f}",
+                f"{found.training_flops_per_s / 1e9:,.1f}",
+                f"{found.in_kernels:.0%}",
+                ", ".join(f"{name} {share:.0%}" for name, share in largest),
+            )
+        )
+    backbone = last.backbones[0]
+    click.echo(
+        f"{suite}, profile {profile}: {steps} steps in {backbone.blocks} × {backbone.dim} on "
+        f"{last.device}, {last.threads} thread(s)\n"
+    )
+    headers = ("layer", "step ms", "GFLOP/s", "in kernels", "largest")
+    click.echo(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))
