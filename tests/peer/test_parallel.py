@@ -1,0 +1,63 @@
+"""The layer under DDP and FSDP2: two processes with half a batch each give what one gives with all of it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from peer import PEER
+
+RANKS = 2
+TOKENS = 24
+
+
+def layer(impl: str) -> PEER:
+    """Without batch statistics, which each process takes over its own half."""
+    torch.manual_seed(0)
+    return PEER(16, experts=64, heads=2, topk=4, dim_key=8, query_norm="layer", impl=impl)
+
+
+def half(rank: int) -> torch.Tensor:
+    tokens = torch.randn(TOKENS, 16, generator=torch.Generator().manual_seed(1))
+    return tokens.chunk(RANKS)[rank]
+
+
+def gradients(wrapped: nn.Module, rank: int) -> dict[str, torch.Tensor]:
+    """Of the mean over all tokens, by the parameter's own name, whole on every process."""
+    wrapped(half(rank)).square().mean().backward()
+    found = {}
+    for name, parameter in wrapped.named_parameters():
+        assert parameter.grad is not None, name
+        gradient = parameter.grad
+        whole = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
+        found[name.removeprefix("module.")] = whole
+    return found
+
+
+def work(rank: int, folder: str, impl: str) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS
+    )
+    torch.set_num_threads(1)
+    replicated = nn.parallel.DistributedDataParallel(layer(impl))
+    sharded = layer(impl)
+    mesh = torch.distributed.init_device_mesh("cpu", (RANKS,))
+    torch.distributed.fsdp.fully_shard(sharded, mesh=mesh)
+    assert all(isinstance(table, DTensor) for table in sharded.tables())
+    found = {"ddp": gradients(replicated, rank), "fsdp2": gradients(sharded, rank)}
+    if rank == 0:
+        torch.save(found, f"{folder}/found.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("impl", ["reference", "aten"])
+def test_halves_give_the_gradients_of_the_whole(impl: str, tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(work, (str(tmp_path), impl), nprocs=RANKS)
+    alone = layer(impl)
+    alone(torch.cat([half(rank) for rank in range(RANKS)])).square().mean().backward()
+    found = torch.load(tmp_path / "found.pt")
+    wanted = {name: parameter.grad for name, parameter in alone.named_parameters()}
+    torch.testing.assert_close(found, {"ddp": wanted, "fsdp2": wanted})
