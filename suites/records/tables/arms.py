@@ -100,17 +100,20 @@ def sheet(files: list[ResultFile], form: Form) -> Sheet:
             frame[column], formats[column] = rows[metric], shape
     for matched in form.matched:
         frame[matched.column], formats[matched.column] = matched.mismatch(rows), "+.2%"
-    if form.published:
-        for column, values in published(rows).items():
-            frame[column], formats[column] = values, ".2f"
+    beside = published(rows) if form.published else {}
+    for column, values in beside.items():
+        frame[column], formats[column] = values, ".2f"
     frame["commit"] = rows["commit"]
+    brief = [*varied, "loss (nats/token)", "difference (nats)", "low", "high"]
+    if beside:
+        brief += [column for column, _ in form.more.values() if column in frame] + list(beside)
     first = rows[form.comparison.against].iloc[0]
     budgets = " and ".join(f"{flops:.3g}" for flops in rows["budget_flops"].unique())
     return Sheet(
         title=f"{files[0].suite}, profile {files[0].profile}",
         frame=frame,
         formats=formats,
-        brief=[*varied, "loss (nats/token)", "difference (nats)", "low", "high"],
+        brief=brief,
         measured=list(form.measured),
         notes=[
             f"difference: mean loss minus that at {form.comparison.against} = {first}",
