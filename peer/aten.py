@@ -37,24 +37,31 @@ def retrieve(query_THQ: Tensor, sub_keys: Tensor, topk: int, scores: str) -> tup
     T, H, _ = query_THQ.shape
     S = sub_keys.shape[-2]
     wide = torch.promote_types(query_THQ.dtype, torch.float32)
-    query_HTcQ = query_THQ.to(wide).unflatten(-1, (2, -1)).transpose(0, 1)
-    keys = sub_keys.to(wide)
     rank = torch.arange(1, topk + 1, device=query_THQ.device)
     a, b = (rank.unsqueeze(-1) * rank <= topk).nonzero(as_tuple=True)
     best_THK = query_THQ.new_empty(T, H, topk, dtype=wide)
     ids_THK = torch.empty(T, H, topk, dtype=torch.int32, device=query_THQ.device)
-    tokens_at_once = ROWS_AT_ONCE if query_THQ.is_cpu else max(T, 1)
-    for head in range(H):
-        first_SQ, second_SQ = keys if keys.dim() == 3 else keys[:, head]
-        for start in range(0, T, tokens_at_once):
-            tokens = slice(start, start + tokens_at_once)
-            first_TcQ = query_HTcQ[head, tokens]
-            first, row = largest(first_TcQ[:, 0] @ first_SQ.t(), topk)
-            second, column = largest(first_TcQ[:, 1] @ second_SQ.t(), topk)
+    query_THcQ = query_THQ.to(wide).unflatten(-1, (2, -1))
+    # Heads with the same sub-keys are further rows of one product.
+    if sub_keys.dim() == 3:
+        sets = sub_keys.unsqueeze(1)
+        queries, best, chosen = (
+            t.flatten(0, 1).unsqueeze(0) for t in (query_THcQ, best_THK, ids_THK)
+        )
+    else:
+        sets = sub_keys
+        queries, best, chosen = (t.transpose(0, 1) for t in (query_THcQ, best_THK, ids_THK))
+    rows_at_once = ROWS_AT_ONCE if query_THQ.is_cpu else max(T * H, 1)
+    for index, (first_SQ, second_SQ) in enumerate(sets.to(wide).transpose(0, 1)):
+        for start in range(0, queries.shape[1], rows_at_once):
+            rows = slice(start, start + rows_at_once)
+            query_RcQ = queries[index, rows]
+            first, row = largest(query_RcQ[:, 0] @ first_SQ.t(), topk)
+            second, column = largest(query_RcQ[:, 1] @ second_SQ.t(), topk)
             sums = first.index_select(1, a) + second.index_select(1, b)
             ids = row.index_select(1, a) * S + column.index_select(1, b)
-            best_THK[tokens, head], chosen = largest(sums, topk, ids)
-            ids_THK[tokens, head] = chosen.int()
+            best[index, rows], found = largest(sums, topk, ids)
+            chosen[index, rows] = found.int()
     return SCORES[scores](best_THK), ids_THK
 
 

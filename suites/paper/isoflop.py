@@ -21,11 +21,11 @@ from suites.paper import methods
 
 # What suite `tuning_isoflop` found at profile tiny.
 TUNED = methods.Rates(
-    dense=(1.6e-2, 1.0),
-    expert_choice=(8e-3, 1.0),
-    topk_moe=(8e-3, 1.0),
-    pkm=(8e-3, 4.0),
-    peer=(8e-3, 4.0),
+    dense=(1e-2, 1.0),
+    expert_choice=(1e-2, 1.0),
+    topk_moe=(6e-3, 1.0),
+    pkm=(1.25e-2, 10.0),
+    peer=(1.25e-2, 4.0),
 )
 
 

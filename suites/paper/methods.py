@@ -32,10 +32,10 @@ class Rates(NamedTuple):
 # What suite `tuning` found at profile tiny.
 TUNED = Rates(
     dense=(8e-3, 1.0),
-    expert_choice=(8e-3, 1.0),
-    topk_moe=(8e-3, 1.0),
-    pkm=(6e-3, 3.0),
-    peer=(6e-3, 10.0),
+    expert_choice=(1e-2, 1.0),
+    topk_moe=(6e-3, 1.0),
+    pkm=(8e-3, 1.5),
+    peer=(8e-3, 10.0),
 )
 # Not tuned: a start for suite `tuning` at these profiles.
 SMALL = Rates(*3 * [(2e-3, 1.0)], *2 * [(2e-3, 0.1)])
