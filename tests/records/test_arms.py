@@ -144,3 +144,10 @@ def test_failures_are_named_and_the_rest_is_printed() -> None:
     assert "peer, seed 1: diverged, loss is nan" in sheet.notes
     with pytest.raises(UserError, match="no finished run to print; .*loss is nan"):
         arms([file("scores", lost)], Comparison({"method": "layer"}, "method"))
+
+
+def test_runs_on_two_texts_are_not_one_table() -> None:
+    one, other = (record(seed, 1.0, experts=64, query_norm=None) for seed in (0, 1))
+    other.case["text"] = other.case["text"] | {"sha256": "d"}
+    with pytest.raises(UserError, match="different texts"):
+        TABLES["query_norm"]([file("query_norm", one, other)])

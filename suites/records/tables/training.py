@@ -115,9 +115,7 @@ def flat(file: ResultFile, record) -> dict:
 
 
 def notes(runs: pd.DataFrame) -> list[str]:
-    first = runs.iloc[0]
-    if runs["text_sha256"].nunique() > 1:
-        raise UserError("the runs were made on different texts; compare them separately")
+    first = on_one_text(runs)
     return [
         text_note(first),
         f"budget: {first['budget_flops']:.3g} training FLOPs per run, within 2 %, router counted",
@@ -130,8 +128,15 @@ def described(files: list[ResultFile]) -> list[str]:
     runs = (
         flat(file, record) for file in files for record in file.records if record.status == "ok"
     )
-    first = pd.Series(next(runs))
+    first = on_one_text(pd.DataFrame(runs))
     return [text_note(first), f"{device_note(first)}; training FLOPs within 2 %, router counted"]
+
+
+def on_one_text(runs: pd.DataFrame) -> pd.Series:
+    """The first of `runs`; raises UserError where they do not share their text."""
+    if runs["text_sha256"].nunique() > 1:
+        raise UserError("the runs were made on different texts; compare them separately")
+    return runs.iloc[0]
 
 
 def text_note(run: pd.Series) -> str:
