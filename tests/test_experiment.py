@@ -132,9 +132,9 @@ def test_a_run_of_one_suite_is_found_by_another(tmp_path: Path) -> None:
         assert not half.exists()
         assert runs.finished(ours[repr(case)])
         assert not runs.checkpoint(case).exists()
-    assert len(list(tmp_path.glob("scratch/runs/*/*.json"))) == 12
+    assert len(list(tmp_path.glob("scratch/runs/*/*.json"))) == 15
     file = runs.results("isoflop", "paper", list(ours.values()))
-    assert (file.suite, file.profile, len(file.records)) == ("isoflop", "paper", 12)
+    assert (file.suite, file.profile, len(file.records)) == ("isoflop", "paper", 15)
     with pytest.raises(UserError, match="no record of isoflop, profile tiny"):
         runs.results("isoflop", "tiny", isoflop.PROFILES["tiny"].cases(UNREAD))
 

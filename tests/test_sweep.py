@@ -146,6 +146,8 @@ def test_interrupt_ends_workers_and_keeps_what_finished(cache: Path, tmp_path: P
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell that started the tests in the background has them ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 60
     while not workers_of(sweep) and time.monotonic() < deadline:
