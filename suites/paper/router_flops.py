@@ -2,7 +2,7 @@
 
 Claim: none of the paper's, which does not say whether it counts the router's FLOPs.
 Differs from the paper: both are shown. Without the router's FLOPs the same budget buys more tokens.
-Cost: tiny takes about half a minute on two cores; all but one arm are runs of `isoflop`.
+Cost: tiny takes about two minutes on two cores; all but one arm are runs of `isoflop`.
 Run: python -m suites run router_flops
 Read: results/tables/router_flops-tiny.md; the gap between the rows of PEER is what the choice is worth.
 """
