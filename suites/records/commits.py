@@ -1,6 +1,7 @@
 """What the comparison and the history ask git for; nothing here changes a checkout."""
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from suites.errors import UserError
@@ -30,6 +31,19 @@ class Repository:
         """The newest commit that added `path`, None where none did."""
         arguments = ("log", "-1", "--diff-filter=A", "--format=%H", "--", str(path.resolve()))
         return self.git(*arguments) or None
+
+    def removed(self, folder: Path) -> Iterator[tuple[str, str, str]]:
+        """Files of `folder` in HEAD's history that are gone: the commit that removed each last, its
+        path and its text."""
+        log = ("log", "--no-renames", "--diff-filter=D", "--format=commit %H", "--name-only")
+        commit, seen = "", set()
+        for line in (self.git(*log, "--", str(folder.resolve())) or "").splitlines():
+            if line.startswith("commit "):
+                commit = line.removeprefix("commit ")
+            elif line and line not in seen and not (self.root / line).exists():
+                seen.add(line)
+                if (text := self.git("show", f"{commit}^:{line}")) is not None:
+                    yield commit, line, text
 
     def between(self, good: str, bad: str) -> list[str]:
         """Commits after `good` up to and without `bad`, oldest first."""

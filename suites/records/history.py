@@ -44,14 +44,16 @@ def history(
 ) -> History:
     """Records of `suite` on the way to `head` whose cell is named `case`; raises UserError for none."""
     order = {commit: age for age, commit in enumerate(repository.ancestors(head))}
-    measured = [
-        (commit, file)
-        for commit, file in committed(store, repository)
-        if file.suite == suite and commit in order
+    known = [
+        one
+        for one in committed(store, repository)
+        if one.file.suite == suite and one.stands_for in order
     ]
+    # Of two records of one commit the one still in the tree is the newer.
+    known.sort(key=lambda one: (-order[one.stands_for], one.removed_by is None))
+    measured = [(one.stands_for, one.file) for one in known]
     if not measured:
         raise UserError(f"no commit before {head[:12]} has records of suite {suite!r}")
-    measured.sort(key=lambda pair: -order[pair[0]])
     files = [file for _, file in measured]
     key, name = chosen_cell(files[-1], case)
     metric = metric or default_metric(files[-1], key)

@@ -1,5 +1,6 @@
 """From what a user names (a commit, a record file, `paper`) to the records that stand for it."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from suites.errors import UserError
 from suites.records.commits import Repository
 from suites.records.record import ResultFile
-from suites.records.store import Store, read
+from suites.records.store import Store, parse, read
 
 PAPER = "paper"
 
@@ -42,35 +43,62 @@ def from_file(path: Path) -> Side:
 
 
 def from_commit(given: str, store: Store, repository: Repository, suite: str | None) -> Side:
-    """Per suite and profile the records of the commit, or of its nearest ancestor that has some."""
+    """Per suite and profile the records of the commit, or of its nearest ancestor that has some.
+
+    A record counts until a commit removes it, and one still present goes before a removed one.
+    """
     commit = repository.resolve(given)
     distance = {sha: steps for steps, sha in enumerate(repository.ancestors(commit))}
-    nearest: dict[tuple[str, str], dict[int, list[ResultFile]]] = {}
-    for stands_for, file in committed(store, repository):
-        if stands_for in distance:
-            by_distance = nearest.setdefault((file.suite, file.profile), {})
-            by_distance.setdefault(distance[stands_for], []).append(file)
+    nearest: dict[tuple[str, str], dict[tuple[int, bool], list[Committed]]] = {}
+    for one in committed(store, repository):
+        if one.stands_for in distance and one.removed_by not in distance:
+            by_rank = nearest.setdefault((one.file.suite, one.file.profile), {})
+            rank = distance[one.stands_for], one.removed_by is not None
+            by_rank.setdefault(rank, []).append(one)
     found = Side(f"{given} ({commit[:12]})" if given != commit else commit[:12], [])
-    order = {steps: sha for sha, steps in distance.items()}
-    for (name, profile), by_distance in sorted(nearest.items()):
-        steps, files = min(by_distance.items())
-        found.files += files
-        if steps and suite in (None, name):
+    for (name, profile), by_rank in sorted(nearest.items()):
+        (steps, removed), ones = min(by_rank.items())
+        found.files += [one.file for one in ones]
+        if suite not in (None, name):
+            continue
+        if steps:
             found.notes.append(
                 f"{found.given} has no records of {name} {profile}; those of its ancestor "
-                f"{order[steps][:12]} stand in"
+                f"{ones[0].stands_for[:12]} stand in"
+            )
+        if removed:
+            found.notes.append(
+                f"{name} {profile} of {found.given} is read from git: "
+                f"{', '.join(sorted({str(one.removed_by)[:12] for one in ones}))} removed it"
             )
     return chosen(found, suite)
 
 
-def committed(store: Store, repository: Repository) -> Iterator[tuple[str, ResultFile]]:
-    """Every record with the commit it stands for: the one that was measured or, where git no longer
-    knows that one (a rebase or a squash rewrote it), the one that brought the record."""
-    for path, file in store.files("records"):
+@dataclass
+class Committed:
+    """A record and the commit it stands for: the one that was measured or, where git no longer
+    knows that one (a rebase or a squash rewrote it), the one that brought the record.
+
+    `removed_by` is the commit that took the record out of the tree, if one did.
+    """
+
+    stands_for: str
+    file: ResultFile
+    removed_by: str | None = None
+
+
+def committed(store: Store, repository: Repository) -> Iterator[Committed]:
+    """Every record of the tree, then those that HEAD's history holds and the tree no longer."""
+    records = ((path, file, None) for path, file in store.files("records"))
+    superseded = (
+        (repository.root / path, parse(text, Path(path)), commit)
+        for commit, path, text in repository.removed(store.root / "records")
+    )
+    for path, file, removed_by in itertools.chain(records, superseded):
         commit = file.code and file.code.commit
         stands_for = commit if commit and repository.ancestors(commit) else repository.brought(path)
         if stands_for is not None:
-            yield stands_for, file
+            yield Committed(stands_for, file, removed_by)
 
 
 def chosen(found: Side, suite: str | None) -> Side:

@@ -80,9 +80,18 @@ def write(path: Path, results: ResultFile, *, replace: bool = True) -> None:
 def read(path: Path) -> ResultFile:
     """Raises UserError for a file that is missing, truncated, edited or of no known schema."""
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot read result file {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error}); delete it and run again") from error
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> ResultFile:
+    """The result file with this text; `path` names it in the errors of `read`."""
+    try:
+        body = json.loads(text)
     except ValueError as error:
         raise UserError(
             f"{path} is not a whole JSON file ({error}); delete it and run again"

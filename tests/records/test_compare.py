@@ -205,10 +205,35 @@ def test_a_record_of_a_rewritten_commit_stands_for_the_one_that_brought_it(lab: 
     lab.git("add", "--", str(path))
     brought = lab.commit("add a record")
     repository = Repository(lab.root)
-    assert [commit for commit, _ in committed(lab.store, repository)] == [brought]
+    assert [one.stands_for for one in committed(lab.store, repository)] == [brought]
     with pytest.raises(UserError, match="has no records at or before it"):
         side(first, lab.store, repository)
     assert len(side("HEAD", lab.store, repository).files) == 1
+
+
+def test_a_superseded_record_is_read_from_git_until_the_commit_that_removed_it(
+    lab: Lab, command
+) -> None:
+    first = lab.commit()
+    old = lab.measure(first)
+    lab.git("add", "--", str(old))
+    second = lab.commit("add a record")
+    new = lab.measure(second, methods(0.04))
+    lab.git("rm", "--quiet", "--", str(old))
+    lab.git("add", "--", str(new))
+    third = lab.commit("measure again")
+    repository = Repository(lab.root)
+    assert [f.code.commit for f in side(first, lab.store, repository).files] == [first]
+    assert [f.code.commit for f in side(third, lab.store, repository).files] == [second]
+    done = command("compare", "HEAD~2", "HEAD", "--results", lab.store.root)
+    assert done.status == 1, done.err
+    assert f"is read from git: {third[:12]} removed it" in done.out
+    lab.git("rm", "--quiet", "--", str(new))
+    lab.commit("withdraw it")
+    with pytest.raises(UserError, match="has no records at or before it"):
+        side("HEAD", lab.store, repository)
+    done = command("history", "--suite", "methods", "--case", "peer", "--results", lab.store.root)
+    assert done.status == 0, done.err
 
 
 def test_the_same_record_twice_is_no_pass(lab: Lab, command) -> None:
