@@ -8,7 +8,7 @@ from suites.errors import UserError
 from suites.records.causes import explained
 from suites.records.cells import Cell, cells, labels, metrics
 from suites.records.pairs import Pair, pairs
-from suites.records.presence import one_sided, unfinished, unmatched
+from suites.records.presence import one_sided, presence, unfinished, unmatched
 from suites.records.quantity import Quantity, quantity
 from suites.records.sides import Side
 from suites.records.statistics import Estimate, decide, estimate, unpaired
@@ -46,6 +46,9 @@ def compare(base: Side, head: Side) -> list[Row]:
 
 def compare_pair(pair: Pair) -> list[Row]:
     base, head = cells(pair.base), cells(pair.head)
+    if pair.same_record():
+        same = "both sides are the same record: nothing was measured in between"
+        return [presence(pair.name(), f"all {len(base)} cells", "INVALID", same)]
     named = labels(base | head)
     rows: list[Row] = []
     findings: list[Finding] = []
@@ -89,9 +92,7 @@ def judge(row: Row, what: Quantity, pair: Pair, base: Values, head: Values) -> F
     positive = min(*base.values(), *head.values()) > 0
     if row.base and row.head and positive:
         row = row.model_copy(update={"ratio": row.head / row.base})
-    if pair.same_record():
-        row = invalid(row, "both sides are the same record: nothing was measured in between")
-    elif what.needs_like_machines and (unlike := pair.unlike()):
+    if what.needs_like_machines and (unlike := pair.unlike()):
         row = invalid(row, f"machine or versions changed ({unlike})")
     elif base == head:
         row = with_verdict(row, "SAME")

@@ -56,21 +56,24 @@ def from_commit(given: str, store: Store, repository: Repository, suite: str | N
             rank = distance[one.stands_for], one.removed_by is not None
             by_rank.setdefault(rank, []).append(one)
     found = Side(f"{given} ({commit[:12]})" if given != commit else commit[:12], [])
+    stand_ins: dict[str, list[str]] = {}
     for (name, profile), by_rank in sorted(nearest.items()):
         (steps, removed), ones = min(by_rank.items())
         found.files += [one.file for one in ones]
         if suite not in (None, name):
             continue
         if steps:
-            found.notes.append(
-                f"{found.given} has no records of {name} {profile}; those of its ancestor "
-                f"{ones[0].stands_for[:12]} stand in"
-            )
+            stand_ins.setdefault(ones[0].stands_for[:12], []).append(f"{name} {profile}")
         if removed:
             found.notes.append(
                 f"{name} {profile} of {found.given} is read from git: "
                 f"{', '.join(sorted({str(one.removed_by)[:12] for one in ones}))} removed it"
             )
+    found.notes += [
+        f"{found.given} has no records of {', '.join(names)}; those of its ancestor "
+        f"{ancestor} stand in"
+        for ancestor, names in stand_ins.items()
+    ]
     return chosen(found, suite)
 
 
