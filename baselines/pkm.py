@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from peer.functional import bag, resolve
+from peer.choice import resolve
+from peer.functional import bag, check_table_grad, named_grad
+from peer.optim import RowOptimizer
 from peer.router import ProductKeyRouter
 
 # E[gelu(z)²] for z ~ N(0, 1), by quadrature; a test computes it again.
@@ -18,7 +20,7 @@ class PKM(nn.Module):
     Args:
         dim: D, width of tokens and values.
         memories: N, a perfect square.
-        heads, topk, dim_key, query_norm, scores: as in `peer.PEER`.
+        heads, topk, dim_key, query_norm, scores, table_grad: as in `peer.PEER`.
         shared_keys: False gives each head its own sub-keys, as in PKM's own source.
         impl: as in `peer.PEER`.
     """
@@ -34,6 +36,7 @@ class PKM(nn.Module):
         query_norm: str | None = "batch",
         scores: str = "softmax",
         shared_keys: bool = False,
+        table_grad: str = "dense",
         impl: str = "auto",
     ) -> None:
         super().__init__()
@@ -49,8 +52,9 @@ class PKM(nn.Module):
             impl=impl,
         )
         self.dim, self.impl = dim, impl
+        self.table_grad: str | RowOptimizer = table_grad
         self.values = nn.Parameter(torch.empty(memories, dim))
-        resolve(impl, self.values.device, self.values.dtype)
+        check_table_grad(table_grad, resolve(impl, self.values.device, self.values.dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -65,7 +69,14 @@ class PKM(nn.Module):
             raise ValueError(f"the last axis must be dim={self.dim}; got {tuple(x.shape)}")
         scores_THK, ids_THK = self.router(x.reshape(-1, self.dim))
         scores_TP = scores_THK.flatten(1).to(self.values.dtype)
-        return bag(ids_THK.flatten(1), scores_TP, self.values, impl=self.impl).view(x.shape)
+        y_TD = bag(
+            ids_THK.flatten(1),
+            scores_TP,
+            self.values,
+            table_grad=self.table_grad,
+            impl=self.impl,
+        )
+        return y_TD.view(x.shape)
 
     def tables(self) -> list[nn.Parameter]:
         return [self.values]
@@ -112,4 +123,4 @@ class PKM(nn.Module):
         return resolve(self.impl, self.values.device, self.values.dtype)
 
     def extra_repr(self) -> str:
-        return f"impl={self.impl!r} -> {self.implementation!r}"
+        return f"table_grad={named_grad(self.table_grad)}, impl={self.impl!r} -> {self.implementation!r}"

@@ -9,6 +9,7 @@ ids.
 import contextlib
 import itertools
 import mmap
+from collections.abc import Iterator
 
 import numpy
 import torch
@@ -203,25 +204,47 @@ def large_table_gradient(
 
     Only rows with a pair are written.
     """
-    D = rows_TD.shape[1]
-    if touched is None:
-        names = (bounds[1:] > bounds[:-1]).nonzero().squeeze(1)
-        gradient = huge_zeros(bounds.shape[0] - 1, D, rows_TD.dtype)
-    else:
-        names, gradient = touched, huge_zeros(touched.shape[0], D, rows_TD.dtype)
+    N, D = bounds.shape[0] - 1, rows_TD.shape[1]
+    names = with_a_pair(bounds) if touched is None else touched
+    gradient = huge_zeros(N if touched is None else touched.shape[0], D, rows_TD.dtype)
+    for some, part in gradient_parts(weights, rows_TD, tokens, bounds, names):
+        gradient[names[some] if touched is None else some] = part
+    return gradient
+
+
+def with_a_pair(bounds: Tensor) -> Tensor:
+    return (bounds[1:] > bounds[:-1]).nonzero().squeeze(1)
+
+
+def gradient_parts(
+    weights: Tensor, rows_TD: Tensor, tokens: Tensor, bounds: Tensor, names: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """The gradient of the experts `names`, every expert with a pair, some at a time."""
     starts = bounds.index_select(0, names)
     cuts = [*starts[::GRADIENT_ROWS_AT_ONCE].tolist(), weights.shape[0]]
     for step, (low, high) in enumerate(itertools.pairwise(cuts)):
-        rows = slice(step * GRADIENT_ROWS_AT_ONCE, (step + 1) * GRADIENT_ROWS_AT_ONCE)
-        part = F.embedding_bag(
-            tokens[low:high],
-            rows_TD,
-            starts[rows] - low,
-            per_sample_weights=weights[low:high],
-            mode="sum",
+        some = slice(step * GRADIENT_ROWS_AT_ONCE, (step + 1) * GRADIENT_ROWS_AT_ONCE)
+        yield (
+            some,
+            F.embedding_bag(
+                tokens[low:high],
+                rows_TD,
+                starts[some] - low,
+                per_sample_weights=weights[low:high],
+                mode="sum",
+            ),
         )
-        gradient[names[rows] if touched is None else rows] = part
-    return gradient
+
+
+def update_rows(
+    table_ND: Tensor, weights_TP: Tensor, rows_TD: Tensor, order: Tensor, bounds: Tensor, step
+) -> None:
+    """Applies an optimizer's `step` to the rows of `table_gradient` with a pair, some at a time."""
+    tokens = tokens_of(order, weights_TP.shape[1])
+    weights = weights_TP.flatten().index_select(0, order).to(rows_TD.dtype)
+    names = with_a_pair(bounds)
+    for some, part in gradient_parts(weights, rows_TD, tokens, bounds, names):
+        step.apply(table_ND, names[some], part)
 
 
 def huge_zeros(rows: int, columns: int, dtype: torch.dtype) -> Tensor:

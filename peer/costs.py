@@ -103,12 +103,12 @@ def experts_bytes(tokens, pairs, dim, distinct, element_bytes, tables=2) -> floa
 
 
 def experts_backward_bytes(
-    tokens, pairs, dim, distinct, experts, element_bytes, tables=2, table_grad="dense"
+    tokens, pairs, dim, distinct, rows_out, element_bytes, tables=2, state_bytes=0
 ) -> float:
-    """Backward: distinct rows in, x and dy in, dx out, table gradients out, the pairs' scalars both
-    ways.
+    """Backward: distinct rows in, x and dy in, dx out, `rows_out` rows of each table's gradient (or
+    of the table, where it takes its step) out, the pairs' scalars both ways, and `state_bytes` of
+    optimizer state per distinct row.
     """
-    rows_out = experts if table_grad == "dense" else distinct
-    rows = tables * (distinct + rows_out) * dim * element_bytes
+    rows = tables * ((distinct + rows_out) * dim * element_bytes + distinct * state_bytes)
     scalars = pairs * (4 + 2 * element_bytes + 4 * (tables - 1))
     return rows + 3 * tokens * dim * element_bytes + scalars

@@ -8,6 +8,7 @@ from peer.layer import PEER
 
 # Measured device-to-device copy of an H200. Another machine has another floor: pass its own.
 BYTES_PER_SECOND = 4.3e12
+TABLES = {"dense": "gradients of all rows", "sparse": "gradients of the rows touched"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class Explanation:
     impl: str
     reason: str
     forward_path: str
+    tables: str
     forward_flops: int
     backward_flops: int
     distinct_experts: float
@@ -29,6 +31,7 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [f"{self.impl}: {self.reason}", f"forward: {self.forward_path}"]
+        lines.append(f"tables: {self.tables}")
         lines.append(f"experts touched: {self.distinct_experts:,.0f}")
         for name in ("forward", "backward"):
             flops, size, floor_us = (
@@ -52,8 +55,16 @@ def explain(layer: PEER, tokens: int, *, bytes_per_second: float = BYTES_PER_SEC
         tokens, router.heads, router.topk, router.dim_key, router.sub_keys.shape[-2], size
     )
     forward = retrieve_bytes + costs.experts_bytes(tokens, pairs, layer.dim, distinct, size, tables)
+    optimizer = None if isinstance(layer.table_grad, str) else layer.table_grad
     backward = retrieve_bytes + costs.experts_backward_bytes(
-        tokens, pairs, layer.dim, distinct, router.experts, size, tables, layer.table_grad
+        tokens,
+        pairs,
+        layer.dim,
+        distinct,
+        router.experts if layer.table_grad == "dense" else distinct,
+        size,
+        tables,
+        optimizer.state_bytes(layer.dim) if optimizer else 0,
     )
     flops = layer.flops(tokens)
     return Explanation(
@@ -67,6 +78,11 @@ def explain(layer: PEER, tokens: int, *, bytes_per_second: float = BYTES_PER_SEC
         backward_bytes=backward,
         forward_floor_us=forward / bytes_per_second * 1e6,
         backward_floor_us=backward / bytes_per_second * 1e6,
+        tables=(
+            TABLES[layer.table_grad]
+            if isinstance(layer.table_grad, str)
+            else f"take the step of {type(layer.table_grad).__name__} inside backward"
+        ),
     )
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from peer import operators, reference
 from peer.choice import prefers_expert_order, resolve
+from peer.optim import RowOptimizer
+from peer.stepping import BagAndStep, ExpertsAndStep
 
 TABLE_GRADS = ("dense", "sparse")
 
@@ -65,7 +67,7 @@ def experts(
     gate_ND: Tensor | None = None,
     *,
     activation: str = "gelu",
-    table_grad: str = "dense",
+    table_grad: str | RowOptimizer = "dense",
     impl: str = "auto",
 ) -> Tensor:
     """The retrieved single-neuron experts, weighted and summed (paper, eq. 3 and 6).
@@ -110,6 +112,20 @@ def experts(
         return EAGER[name]("experts")(x_TD, ids_TP, scores_TP, down_ND, up_ND, gate_ND, activation)
     x_TD, ids_TP, scores_TP = x_TD.contiguous(), ids_TP.contiguous(), scores_TP.contiguous()
     order, bounds = routed(ids_TP, tables.values(), name)
+    if steps_in_backward(table_grad, **tables):
+        return ExpertsAndStep.apply(
+            x_TD,
+            ids_TP,
+            scores_TP,
+            down_ND,
+            up_ND,
+            gate_ND,
+            order,
+            bounds,
+            activation,
+            table_grad,
+            name,
+        )
     y_TD, *_ = operators.experts(
         x_TD,
         ids_TP,
@@ -120,7 +136,7 @@ def experts(
         order,
         bounds,
         activation,
-        table_grad,
+        kind_of(table_grad),
         name,
     )
     return y_TD
@@ -131,7 +147,7 @@ def bag(
     scores_TP: Tensor,
     table_ND: Tensor,
     *,
-    table_grad: str = "dense",
+    table_grad: str | RowOptimizer = "dense",
     impl: str = "auto",
 ) -> Tensor:
     """The weighted sum of table rows: (T, P) ids in [0, N) and scores, (N, D) table → (T, D).
@@ -151,7 +167,23 @@ def bag(
         return EAGER[name]("bag")(ids_TP, scores_TP, table_ND)
     ids_TP, scores_TP, table_ND = ids_TP.contiguous(), scores_TP.contiguous(), table_ND.contiguous()
     order, bounds = routed(ids_TP, [table_ND], name)
-    return operators.bag(ids_TP, scores_TP, table_ND, order, bounds, table_grad, name)
+    if steps_in_backward(table_grad, table=table_ND):
+        return BagAndStep.apply(ids_TP, scores_TP, table_ND, order, bounds, table_grad, name)
+    return operators.bag(ids_TP, scores_TP, table_ND, order, bounds, kind_of(table_grad), name)
+
+
+def steps_in_backward(table_grad: str | RowOptimizer, **tables: Tensor) -> bool:
+    """Whether this call's backward ends in a step on `tables`; raises ValueError where it cannot."""
+    trained = {name: table for name, table in tables.items() if table.requires_grad}
+    if isinstance(table_grad, str) or not (trained and torch.is_grad_enabled()):
+        return False
+    table_grad.check_holds(**trained)
+    return True
+
+
+def kind_of(table_grad: str | RowOptimizer) -> str:
+    """What the operators call the gradient; an optimizer that takes no step here changes nothing."""
+    return table_grad if isinstance(table_grad, str) else "dense"
 
 
 def routed(ids_TP: Tensor, tables, name: str) -> tuple[Tensor | None, Tensor | None]:
@@ -188,16 +220,29 @@ def check_one_of(what: str, value: str, allowed) -> None:
         raise ValueError(f"{what} must be one of {', '.join(allowed)}; got {value!r}")
 
 
-def check_table_grad(table_grad: str, name: str) -> None:
-    check_one_of("table_grad", table_grad, TABLE_GRADS)
-    if table_grad == "sparse" and name in EAGER:
+def check_table_grad(table_grad: str | RowOptimizer, name: str) -> None:
+    if not isinstance(table_grad, RowOptimizer):
+        if table_grad not in TABLE_GRADS:
+            raise ValueError(
+                f"table_grad must be one of {', '.join(TABLE_GRADS)} or an optimizer of peer.optim; "
+                f"got {table_grad!r}"
+            )
+        if table_grad == "dense":
+            return
+    said = named_grad(table_grad)
+    if name in EAGER:
         raise ValueError(
-            f"impl={name!r} gives dense table gradients; for sparse ones use 'aten' or 'triton'"
+            f"impl={name!r} gives dense table gradients; for table_grad={said} use 'aten' or 'triton'"
         )
-    if table_grad == "sparse" and torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
         raise ValueError(
-            "table_grad='sparse' has no compiled backward; use 'dense' under torch.compile"
+            f"table_grad={said} has no compiled backward; use 'dense' under torch.compile"
         )
+
+
+def named_grad(table_grad: str | RowOptimizer) -> str:
+    """As a message or a repr names it."""
+    return repr(table_grad) if isinstance(table_grad, str) else type(table_grad).__name__
 
 
 def check_device(verb: str, ids: Tensor, like: Tensor) -> None:

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from peer.choice import resolve
-from peer.functional import check_one_of, check_table_grad, experts
+from peer.functional import check_one_of, check_table_grad, experts, named_grad
+from peer.optim import RowOptimizer
 from peer.reference import ACTIVATIONS
 from peer.router import ProductKeyRouter
 
@@ -29,6 +30,8 @@ class PEER(nn.Module):
         shared_keys: one set of sub-keys for all heads, as in the paper, or one per head.
         glu: experts are gated, σ(gateᵀx) · (downᵀx) · up, with a third table.
         table_grad: gradients of the expert tables: "dense", or "sparse" with the rows touched only.
+            An optimizer set later, `layer.table_grad = peer.optim.TouchedAdamW(layer.tables())`, takes
+            its step inside backward and leaves them no gradient.
         init: "matched", outputs start as large as a dense layer's, or "unit", tables of N(0, 1).
         impl: "auto", or one of `peer.choice.IMPLEMENTATIONS` by name; a name that cannot run
             raises.
@@ -65,8 +68,8 @@ class PEER(nn.Module):
             shared_keys=shared_keys,
             impl=impl,
         )
-        self.dim, self.activation, self.table_grad, self.impl = dim, activation, table_grad, impl
-        self.init = init
+        self.dim, self.activation, self.impl, self.init = dim, activation, impl, init
+        self.table_grad: str | RowOptimizer = table_grad
         self.down = nn.Parameter(torch.empty(experts, dim))
         self.up = nn.Parameter(torch.empty(experts, dim))
         self.gate = nn.Parameter(torch.empty(experts, dim)) if glu else None
@@ -163,6 +166,6 @@ class PEER(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"activation={self.activation!r}, glu={self.gate is not None}, "
-            f"table_grad={self.table_grad!r}, init={self.init!r}, "
+            f"table_grad={named_grad(self.table_grad)}, init={self.init!r}, "
             f"impl={self.impl!r} -> {self.implementation!r}"
         )

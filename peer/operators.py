@@ -255,27 +255,40 @@ def experts_backward(
     not needed; the tables' have N rows, or one per expert in `touched`.
     """
     parts = engine(impl)
+    found, dhidden, dgates, weights = pair_gradients(
+        parts, grad_y, ids, scores, up, order, hidden, gates, activation
+    )
+    dx, dscores, ddown, dup, dgate = (x.new_empty(0) for _ in range(5))
+    if need_scores:
+        dscores = found.to(scores.dtype)
+    if need_x:
+        dx = token_gradient(parts, ids, dhidden, down, dgates, gate)
+    if need_tables:
+        ddown = parts.table_gradient(dhidden, x, order, bounds, touched)
+        dup = parts.table_gradient(weights, grad_y, order, bounds, touched)
+        if gate is not None:
+            dgate = parts.table_gradient(dgates, x, order, bounds, touched)
+    return dx, dscores, ddown, dup, dgate
+
+
+def pair_gradients(
+    parts, grad_y, ids, scores, up, order, hidden, gates, activation
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Of each pair (T, P): dscore, dh, dgate (None without a gate), and the weight of its up row."""
     active = activate(hidden, gates, activation)
     a = parts.gathered_dot(grad_y, up, ids, order)
     weighted = scores * a
-    if gate is None:
+    if gates.dim() == 1:
         dhidden, dgates = activation_gradient(weighted, hidden, activation), None
     else:
         dhidden = weighted * ACTIVATIONS[activation](gates)
         dgates = activation_gradient(weighted * hidden, gates, activation)
-    dx, dscores, ddown, dup, dgate = (x.new_empty(0) for _ in range(5))
-    if need_scores:
-        dscores = (a * active).to(scores.dtype)
-    if need_x:
-        dx = parts.weighted_sum(dhidden, down, ids)
-        if gate is not None:
-            dx = dx + parts.weighted_sum(dgates, gate, ids)
-    if need_tables:
-        ddown = parts.table_gradient(dhidden, x, order, bounds, touched)
-        dup = parts.table_gradient(scores * active, grad_y, order, bounds, touched)
-        if gate is not None:
-            dgate = parts.table_gradient(dgates, x, order, bounds, touched)
-    return dx, dscores, ddown, dup, dgate
+    return a * active, dhidden, dgates, scores * active
+
+
+def token_gradient(parts, ids, dhidden, down, dgates, gate) -> Tensor:
+    dx = parts.weighted_sum(dhidden, down, ids)
+    return dx if gate is None else dx + parts.weighted_sum(dgates, gate, ids)
 
 
 @experts_backward.register_fake

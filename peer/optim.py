@@ -1,37 +1,162 @@
 """Optimizers for expert tables that read and write the rows a step touched, and no others.
 
 A dense AdamW step moves 22 bytes per parameter of 2·N·D, more than the layer itself up to thousands
-of tokens. These steps cost in proportion to the rows of a sparse gradient (`table_grad="sparse"`).
-The price is another semantics for rows that were not touched, named here and tested against the
-plain optimizer. A dense gradient touches every row.
+of tokens. These steps cost in proportion to the rows of a sparse gradient (`table_grad="sparse"`),
+or they happen inside backward (`table_grad=optimizer`), where no gradient is ever stored. The price
+is another semantics for rows that were not touched, named here and tested against the plain
+optimizer. A dense gradient touches every row.
 """
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.adamw import adamw
+
+ROWS_AT_ONCE = 1024  # of a table and its moments: 3 MB at D = 256 stay in a core's cache
 
 
-def rows_of(grad: Tensor) -> tuple[Tensor | slice, Tensor]:
-    """The touched rows, each once, and their gradient.
+@dataclass(frozen=True, kw_only=True)
+class AdamWStep:
+    """One step of AdamW on rows of a table, with the bias correction of step number `step`."""
 
-    Autograd forgets that a gradient was coalesced when it accumulates it; ascending rows need no
-    second sort.
+    mean: Tensor  # (N, D)
+    square: Tensor  # (N, D)
+    step: int
+    lr: float
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+
+    @property
+    def rate(self) -> float:
+        return self.lr / (1 - self.betas[0] ** self.step)
+
+    @property
+    def scale(self) -> float:
+        return (1 - self.betas[1] ** self.step) ** 0.5
+
+    def apply(self, table: Tensor, rows: Tensor, grad: Tensor) -> None:
+        before = torch.full((), self.step - 1, dtype=torch.float32, device=table.device)
+        for some, part in in_cache(rows, grad):
+            mean, square = self.mean.index_select(0, some), self.square.index_select(0, some)
+            value = table.index_select(0, some).to(mean.dtype)
+            adamw(
+                [value],
+                [part.to(mean.dtype)],
+                [mean],
+                [square],
+                [],
+                [before.clone()],
+                fused=True,
+                amsgrad=False,
+                beta1=self.betas[0],
+                beta2=self.betas[1],
+                lr=self.lr,
+                weight_decay=self.weight_decay,
+                eps=self.eps,
+                maximize=False,
+            )
+            self.mean.index_copy_(0, some, mean)
+            self.square.index_copy_(0, some, square)
+            table.index_copy_(0, some, value.to(table.dtype))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowAdagradStep:
+    """One step of row-wise Adagrad on rows of a table."""
+
+    square: Tensor  # (N,)
+    lr: float
+    eps: float
+
+    def apply(self, table: Tensor, rows: Tensor, grad: Tensor) -> None:
+        for some, part in in_cache(rows, grad):
+            part = part.to(self.square.dtype)
+            square = self.square.index_select(0, some).add_(part.square().mean(1))
+            value = table.index_select(0, some).to(part.dtype)
+            value.addcdiv_(part, square.sqrt().add_(self.eps)[:, None], value=-self.lr)
+            self.square.index_copy_(0, some, square)
+            table.index_copy_(0, some, value.to(table.dtype))
+
+
+class RowOptimizer(Optimizer):
+    """An optimizer whose step on a table row needs the gradient of that row alone.
+
+    As a layer's `table_grad` it takes its step inside backward, row by row while the row's gradient
+    is at hand, with the numbers its plain step gives for the sparse gradient. `step()` then ends the
+    step, and must follow every backward: gradients are not accumulated. As there is no gradient,
+    none is clipped, scaled or averaged over processes.
     """
-    if not grad.is_sparse:
-        return slice(None), grad
-    rows = grad._indices()[0]
-    if not grad.is_coalesced() and not (rows[1:] > rows[:-1]).all():
-        grad = grad.coalesce()
-    return grad._indices()[0], grad._values()
+
+    def __init__(self, params, defaults: dict[str, Any]) -> None:
+        super().__init__(params, defaults)
+        self.stepped: set[Tensor] = set()
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """RuntimeError where a table that stepped in backward has a gradient besides."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for table in group["params"]:
+                if table.grad is None:
+                    continue
+                if table in self.stepped:
+                    raise RuntimeError(
+                        "a table that took its step in backward has a gradient from elsewhere too; "
+                        "use table_grad='sparse' where a table has several uses"
+                    )
+                self.next_step(table).apply(table, *rows_of(table.grad))
+        self.stepped.clear()
+        return loss
+
+    def next_step(self, table: Tensor) -> AdamWStep | RowAdagradStep:
+        """The rule of the table's next step with this group's settings; counts the step."""
+        raise NotImplementedError
+
+    def state_bytes(self, dim: int) -> int:
+        """Optimizer state that a step on a row of `dim` numbers reads and writes, in float32."""
+        raise NotImplementedError
+
+    def group_of(self, table: Tensor) -> dict[str, Any]:
+        return next(g for g in self.param_groups if any(table is own for own in g["params"]))
+
+    def check_holds(self, **tables: Tensor) -> None:
+        """Raises ValueError for a table that this optimizer cannot update in backward."""
+        held = {id(table) for group in self.param_groups for table in group["params"]}
+        kind = type(self).__name__
+        for name, table in tables.items():
+            if id(table) not in held:
+                raise ValueError(
+                    f"{name} is none of the parameters of the {kind} given as table_grad; "
+                    "make that of layer.tables(), after moving the layer to its device"
+                )
+            if not table.is_contiguous():
+                raise ValueError(f"{name} must be contiguous for a step inside backward")
+        if processes() > 1:
+            raise ValueError(
+                "a step inside backward sees the gradient of its own process alone, so the copies "
+                "of a table would drift apart; use table_grad='dense' or 'sparse'"
+            )
+
+    def step_in_backward(self, table: Tensor) -> AdamWStep | RowAdagradStep:
+        """`next_step`, once until `step()`; a second time raises RuntimeError."""
+        if table in self.stepped:
+            raise RuntimeError(
+                "a table took its step in backward twice before step(): call step() after each "
+                "backward, or accumulate gradients with table_grad='sparse'"
+            )
+        self.stepped.add(table)
+        return self.next_step(table)
 
 
-def check_positive(**settings: float) -> None:
-    for name, value in settings.items():
-        if value < 0:
-            raise ValueError(f"{name} must not be negative; got {value}")
-
-
-class TouchedAdamW(Optimizer):
+class TouchedAdamW(RowOptimizer):
     """AdamW on touched rows. An untouched row keeps its value and moments: neither decays.
 
     Equals `torch.optim.AdamW` while every row is touched in every step, and
@@ -47,41 +172,22 @@ class TouchedAdamW(Optimizer):
             params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         )
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for table in group["params"]:
-                if table.grad is not None:
-                    self.update(
-                        table, **{k: group[k] for k in ("lr", "betas", "eps", "weight_decay")}
-                    )
-        return loss
-
-    def update(self, table: Tensor, lr, betas, eps, weight_decay) -> None:
-        state = self.state[table]
+    def next_step(self, table: Tensor) -> AdamWStep:
+        state, group = self.state[table], self.group_of(table)
         if not state:
             wide = torch.promote_types(table.dtype, torch.float32)
             state["step"] = 0
             state["mean"] = torch.zeros_like(table, dtype=wide)
             state["square"] = torch.zeros_like(table, dtype=wide)
         state["step"] += 1
-        assert table.grad is not None
-        rows, grad = rows_of(table.grad)
-        grad = grad.to(state["mean"].dtype)
-        mean = state["mean"][rows].lerp(grad, 1 - betas[0])
-        square = state["square"][rows].mul(betas[1]).addcmul(grad, grad, value=1 - betas[1])
-        state["mean"][rows], state["square"][rows] = mean, square
-        scale = (1 - betas[1] ** state["step"]) ** 0.5
-        change = mean / (square.sqrt() / scale + eps) * (lr / (1 - betas[0] ** state["step"]))
-        value = table[rows].to(mean.dtype) * (1 - lr * weight_decay) - change
-        table[rows] = value.to(table.dtype)
+        settings = {name: group[name] for name in ("lr", "betas", "eps", "weight_decay")}
+        return AdamWStep(**state, **settings)
+
+    def state_bytes(self, dim: int) -> int:
+        return 2 * 2 * 4 * dim
 
 
-class RowAdagrad(Optimizer):
+class RowAdagrad(RowOptimizer):
     """Adagrad with one accumulator per row, the running sum of the row's mean squared gradient.
 
     State is N numbers instead of N·D. For D = 1 it equals `torch.optim.Adagrad`. An untouched row
@@ -92,27 +198,44 @@ class RowAdagrad(Optimizer):
         check_positive(lr=lr, eps=eps)
         super().__init__(params, {"lr": lr, "eps": eps})
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for table in group["params"]:
-                if table.grad is not None:
-                    self.update(table, group["lr"], group["eps"])
-        return loss
-
-    def update(self, table: Tensor, lr: float, eps: float) -> None:
-        state = self.state[table]
+    def next_step(self, table: Tensor) -> RowAdagradStep:
+        state, group = self.state[table], self.group_of(table)
         if not state:
             wide = torch.promote_types(table.dtype, torch.float32)
             state["square"] = torch.zeros(table.shape[0], dtype=wide, device=table.device)
-        assert table.grad is not None
-        rows, grad = rows_of(table.grad)
-        grad = grad.to(state["square"].dtype)
-        square = state["square"][rows] + grad.square().mean(1)
-        state["square"][rows] = square
-        value = table[rows].to(grad.dtype) - lr * grad / (square.sqrt() + eps).unsqueeze(1)
-        table[rows] = value.to(table.dtype)
+        return RowAdagradStep(**state, lr=group["lr"], eps=group["eps"])
+
+    def state_bytes(self, dim: int) -> int:
+        return 2 * 4
+
+
+def processes() -> int:
+    """Processes of the running process group, 1 where there is none."""
+    group = torch.distributed
+    return group.get_world_size() if group.is_available() and group.is_initialized() else 1
+
+
+def rows_of(grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The touched rows, each once, and their gradient.
+
+    Autograd forgets that a gradient was coalesced when it accumulates it; ascending rows need no
+    second sort.
+    """
+    if not grad.is_sparse:
+        return torch.arange(grad.shape[0], device=grad.device), grad
+    rows = grad._indices()[0]
+    if not grad.is_coalesced() and not (rows[1:] > rows[:-1]).all():
+        grad = grad.coalesce()
+    return grad._indices()[0], grad._values()
+
+
+def in_cache(rows: Tensor, grad: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows and their gradient, some at a time on a CPU, where fresh memory costs page faults."""
+    count = ROWS_AT_ONCE if grad.is_cpu else max(1, rows.shape[0])
+    return zip(rows.split(count), grad.split(count), strict=True)
+
+
+def check_positive(**settings: float) -> None:
+    for name, value in settings.items():
+        if value < 0:
+            raise ValueError(f"{name} must not be negative; got {value}")

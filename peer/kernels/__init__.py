@@ -5,7 +5,7 @@ used.
 from peer.aten import route
 from peer.kernels.dots import gathered_dot
 from peer.kernels.fused import fused_experts
-from peer.kernels.runs import table_gradient
+from peer.kernels.runs import table_gradient, update_rows
 from peer.kernels.selection import retrieve
 from peer.kernels.sums import weighted_sum
 
@@ -15,5 +15,6 @@ __all__ = [
     "retrieve",
     "route",
     "table_gradient",
+    "update_rows",
     "weighted_sum",
 ]

@@ -1,9 +1,9 @@
 """d table[n] = Σ over the pairs of expert n of weight · row of the pair's token; expert-major,
-deterministic.
+deterministic. The row of the sum is written, or an optimizer takes its step with it at once.
 
 The pairs come sorted by expert, so expert n owns the run bounds[n] … bounds[n+1]. Every gradient
 row is the sum of one run, held in float32 registers and written once: no atomics, and untouched
-rows are written as the zeros of an empty run.
+rows are written as the zeros of an empty run. A step leaves them alone.
 
 Runs longer than LONGEST pairs (trained routing is Zipf-like) would leave one program working alone.
 They are cut where the sorted list crosses a multiple of LONGEST. Such a run is longer than a piece
@@ -22,8 +22,12 @@ import triton.language as tl
 from torch import Tensor
 
 from peer.kernels.launch import column_block, on_device, rows_at_once, warps
+from peer.optim import AdamWStep, RowAdagradStep
 
 L2_BYTES = 50_000_000
+# AdamW's moments want registers besides the sum: 512 columns spill on sm_80. A row's mean square
+# takes the whole row in one program.
+STEP_COLUMNS = {"none": 512, "adamw": 256, "row_adagrad": 2**20}
 EXPERTS_PER_PROGRAM = 4
 
 
@@ -70,6 +74,52 @@ def sum_run(
 
 
 @triton.jit
+def finish_row(
+    total,
+    out_ptr,
+    mean_ptr,
+    square_ptr,
+    row,
+    D,
+    column,
+    rate,
+    shrink,
+    mean_keep,
+    mean_take,
+    square_keep,
+    square_take,
+    scale,
+    eps,
+    STEP: tl.constexpr,
+):
+    """Writes a gradient row, or takes an optimizer's step on that row of the table at out_ptr.
+
+    The gradient is rounded to the table's dtype first, so that a step here is the step of a stored
+    gradient; arithmetic and moments are float32 (`peer.optim.AdamWStep`, `RowAdagradStep`).
+    """
+    place = row * D + column
+    mask = column < D
+    if STEP == "none":
+        tl.store(out_ptr + place, total.to(out_ptr.dtype.element_ty), mask=mask)
+    else:
+        grad = total.to(out_ptr.dtype.element_ty).to(tl.float32)
+        value = tl.load(out_ptr + place, mask=mask, other=0.0).to(tl.float32)
+        if STEP == "adamw":
+            mean = tl.load(mean_ptr + place, mask=mask, other=0.0)
+            square = tl.load(square_ptr + place, mask=mask, other=0.0)
+            mean = mean * mean_keep + grad * mean_take
+            square = square * square_keep + grad * grad * square_take
+            tl.store(mean_ptr + place, mean, mask=mask)
+            tl.store(square_ptr + place, square, mask=mask)
+            value = value * shrink - mean / (tl.sqrt(square) / scale + eps) * rate
+        else:
+            square = tl.load(square_ptr + row) + tl.sum(grad * grad, axis=0) / D
+            tl.store(square_ptr + row, square)
+            value = value - rate * grad / (tl.sqrt(square) + eps)
+        tl.store(out_ptr + place, value.to(out_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
 def runs_kernel(
     weights_ptr,
     rows_ptr,
@@ -77,11 +127,22 @@ def runs_kernel(
     bounds_ptr,
     touched_ptr,
     out_ptr,
+    mean_ptr,
+    square_ptr,
     outputs,
     programs,
     P,
     D,
     LONGEST,
+    rate,
+    shrink,
+    mean_keep,
+    mean_take,
+    square_keep,
+    square_take,
+    scale,
+    eps,
+    STEP: tl.constexpr,
     LISTED: tl.constexpr,
     EXPERTS: tl.constexpr,
     ROWS: tl.constexpr,
@@ -99,12 +160,28 @@ def runs_kernel(
                 expert = tl.load(touched_ptr + output)
             first = tl.load(bounds_ptr + expert)
             last = tl.load(bounds_ptr + expert + 1)
-            if last - first <= LONGEST:
+            if (last - first <= LONGEST) & ((STEP == "none") | (last > first)):
                 total = sum_run(
                     weights_ptr, rows_ptr, order_ptr, first, last, P, D, column, ROWS, COLUMNS
                 )
-                value = total.to(out_ptr.dtype.element_ty)
-                tl.store(out_ptr + output * D + column, value, mask=column < D)
+                finish_row(
+                    total,
+                    out_ptr,
+                    mean_ptr,
+                    square_ptr,
+                    output,
+                    D,
+                    column,
+                    rate,
+                    shrink,
+                    mean_keep,
+                    mean_take,
+                    square_keep,
+                    square_take,
+                    scale,
+                    eps,
+                    STEP,
+                )
 
 
 @triton.jit
@@ -159,12 +236,23 @@ def combine_kernel(
     touched_ptr,
     partial_ptr,
     out_ptr,
+    mean_ptr,
+    square_ptr,
     experts,
     outputs,
     pairs,
     pieces,
     D,
     LONGEST,
+    rate,
+    shrink,
+    mean_keep,
+    mean_take,
+    square_keep,
+    square_take,
+    scale,
+    eps,
+    STEP: tl.constexpr,
     LISTED: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -185,8 +273,24 @@ def combine_kernel(
         output = expert
         if LISTED:
             output = last_at_most(touched_ptr, outputs, expert)
-        value = total.to(out_ptr.dtype.element_ty)
-        tl.store(out_ptr + output.to(tl.int64) * D + column, value, mask=mask)
+        finish_row(
+            total,
+            out_ptr,
+            mean_ptr,
+            square_ptr,
+            output.to(tl.int64),
+            D,
+            column,
+            rate,
+            shrink,
+            mean_keep,
+            mean_take,
+            square_keep,
+            square_take,
+            scale,
+            eps,
+            STEP,
+        )
 
 
 def longest_run(pairs: int) -> int:
@@ -198,21 +302,55 @@ def table_gradient(
     weights_TP: Tensor, rows_TD: Tensor, order: Tensor, bounds: Tensor, touched: Tensor | None
 ) -> Tensor:
     """(N, D), or one row per expert in `touched` (ascending, every expert with a pair)."""
+    outputs = bounds.numel() - 1 if touched is None else touched.numel()
+    out = torch.empty(outputs, rows_TD.shape[1], dtype=rows_TD.dtype, device=rows_TD.device)
+    sum_runs(out, weights_TP, rows_TD, order, bounds, touched, out, out, step_scalars(), "none")
+    return out
+
+
+def update_rows(
+    table_ND: Tensor,
+    weights_TP: Tensor,
+    rows_TD: Tensor,
+    order: Tensor,
+    bounds: Tensor,
+    step: AdamWStep | RowAdagradStep,
+) -> None:
+    """Applies an optimizer's `step` to the rows of `table_gradient` with a pair, as they are summed."""
+    if isinstance(step, AdamWStep):
+        name, mean, scalars = "adamw", step.mean, step_scalars(step)
+    else:
+        name, mean, scalars = "row_adagrad", step.square, step_scalars(rate=step.lr, eps=step.eps)
+    sum_runs(table_ND, weights_TP, rows_TD, order, bounds, None, mean, step.square, scalars, name)
+
+
+def sum_runs(
+    out: Tensor,
+    weights_TP: Tensor,
+    rows_TD: Tensor,
+    order: Tensor,
+    bounds: Tensor,
+    touched: Tensor | None,
+    mean: Tensor,
+    square: Tensor,
+    scalars: dict[str, float],
+    step: str,
+) -> None:
+    if out.numel() == 0:
+        return
     P, (T, D) = weights_TP.shape[1], rows_TD.shape
     weights_TP, rows_TD = weights_TP.contiguous(), rows_TD.contiguous()
-    experts = bounds.numel() - 1
-    outputs = experts if touched is None else touched.numel()
-    out = torch.empty(outputs, D, dtype=rows_TD.dtype, device=rows_TD.device)
-    if out.numel() == 0:
-        return out
-    pairs = order.numel()
+    experts, outputs, pairs = bounds.numel() - 1, out.shape[0], order.numel()
     longest = longest_run(pairs)
-    columns = column_block(D, limit=512 if T * D * rows_TD.element_size() <= L2_BYTES else 128)
+    limit = STEP_COLUMNS[step]
+    if step != "row_adagrad" and T * D * rows_TD.element_size() > L2_BYTES:
+        limit = 128
+    columns = column_block(D, limit)
     rows = rows_at_once(columns)
     slices = triton.cdiv(D, columns)
     programs = triton.cdiv(outputs, EXPERTS_PER_PROGRAM)
     tile = {"ROWS": rows, "COLUMNS": columns, "num_warps": warps(rows * columns)}
-    listed = {"LISTED": touched is not None}
+    finish = {"STEP": step, "LISTED": touched is not None, **scalars}
     names = bounds if touched is None else touched
     with on_device(rows_TD):
         runs_kernel[(slices * programs,)](
@@ -222,13 +360,15 @@ def table_gradient(
             bounds,
             names,
             out,
+            mean,
+            square,
             outputs,
             programs,
             P,
             D,
             longest,
             EXPERTS=EXPERTS_PER_PROGRAM,
-            **listed,
+            **finish,
             **tile,
         )
         if pairs > longest:
@@ -253,6 +393,8 @@ def table_gradient(
                 names,
                 partial,
                 out,
+                mean,
+                square,
                 experts,
                 outputs,
                 pairs,
@@ -260,6 +402,27 @@ def table_gradient(
                 D,
                 longest,
                 COLUMNS=columns,
-                **listed,
+                **finish,
             )
-    return out
+
+
+def step_scalars(step: AdamWStep | None = None, **given: float) -> dict[str, float]:
+    """What `finish_row` takes; what a step does not use is 0."""
+    names = (
+        "rate",
+        "shrink",
+        "mean_keep",
+        "mean_take",
+        "square_keep",
+        "square_take",
+        "scale",
+        "eps",
+    )
+    scalars = dict.fromkeys(names, 0.0) | given
+    if step is not None:
+        first, second = step.betas
+        scalars |= {"mean_keep": first, "mean_take": 1 - first}
+        scalars |= {"square_keep": second, "square_take": 1 - second}
+        scalars |= {"shrink": 1 - step.lr * step.weight_decay}
+        scalars |= {"rate": step.rate, "scale": step.scale, "eps": step.eps}
+    return scalars

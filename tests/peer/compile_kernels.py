@@ -38,7 +38,10 @@ SCALARS = {
     "hidden_ptr": "*fp32",
     "gates_ptr": "*fp32",
     "partial_ptr": "*fp32",
+    "mean_ptr": "*fp32",
+    "square_ptr": "*fp32",
 }
+REALS = {"rate", "shrink", "mean_keep", "mean_take", "square_keep", "square_take", "scale", "eps"}
 
 
 def cases():
@@ -55,13 +58,16 @@ def cases():
             kernel = dots.gathered_dot_kernel
             yield kernel, constants, {"out_ptr": "*fp32"}, launch.warps(2 * rows * columns)
         yield sums.weighted_sum_kernel, tile, {}, warps
-        for listed in (False, True):
-            constants = {"LISTED": listed, "EXPERTS": runs.EXPERTS_PER_PROGRAM} | tile
-            pointers = {} if listed else {"touched_ptr": "*i32"}
-            yield runs.runs_kernel, constants, pointers, warps
-            constants = {"LISTED": listed, "COLUMNS": columns}
-            yield runs.combine_kernel, constants, pointers, 4
         yield runs.pieces_kernel, tile, {}, warps
+        for step, columns in runs.STEP_COLUMNS.items():
+            columns = launch.column_block(D, columns)
+            rows = launch.rows_at_once(columns)
+            for listed in (False, True) if step == "none" else (False,):
+                finish = {"STEP": step, "LISTED": listed, "COLUMNS": columns}
+                pointers = {} if listed else {"touched_ptr": "*i32"}
+                constants = {"EXPERTS": runs.EXPERTS_PER_PROGRAM, "ROWS": rows} | finish
+                yield runs.runs_kernel, constants, pointers, launch.warps(rows * columns)
+                yield runs.combine_kernel, finish, pointers, 4
         columns = triton.next_power_of_2(D)
         rows = launch.rows_at_once(columns)
         for activation, gated in (("gelu", False), ("silu", True), ("relu", False)):
@@ -82,7 +88,7 @@ def source(kernel, constants: dict, pointers: dict, dtype: str) -> ASTSource:
         elif name.endswith("_ptr"):
             signature[name] = types[name] or FLOATS[dtype]
         else:
-            signature[name] = "i32"
+            signature[name] = "fp32" if name in REALS else "i32"
     places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     pointers_at = [i for i, name in enumerate(kernel.arg_names) if name.endswith("_ptr")]
     aligned = {(i,): [["tt.divisibility", 16]] for i in pointers_at}

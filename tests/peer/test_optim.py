@@ -118,3 +118,18 @@ def test_explain_states_path_flops_bytes_and_floor():
     assert "expert-major" in str(explanation)
     with pytest.raises(ValueError, match="tokens must be at least 1"):
         explain(layer, 0)
+
+
+def test_explain_counts_a_step_inside_backward():
+    with torch.device("meta"):
+        layer = PEER(256)
+    dense = explain(layer, 2048)
+    layer.table_grad = RowAdagrad(layer.tables())
+    adagrad = explain(layer, 2048)
+    layer.table_grad = TouchedAdamW(layer.tables())
+    adamw = explain(layer, 2048)
+    rows = 2 * adamw.distinct_experts
+    assert adamw.backward_bytes - adagrad.backward_bytes == pytest.approx(rows * (16 * 256 - 8))
+    saved = (2 * 1024**2 - rows) * 256 * 4 - rows * 8
+    assert dense.backward_bytes - adagrad.backward_bytes == pytest.approx(saved)
+    assert "take the step of TouchedAdamW inside backward" in str(adamw)

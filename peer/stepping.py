@@ -1,0 +1,72 @@
+"""`experts` and `bag` whose tables take their optimizer's step inside backward.
+
+A gradient row is summed and used while it is in registers or in cache: no table gradient is stored.
+All gradients that read a table are taken before it changes.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from peer import operators
+from peer.optim import RowOptimizer
+
+
+class ExpertsAndStep(torch.autograd.Function):
+    """Arguments of `operators.experts`, with the optimizer in the place of `table_grad`."""
+
+    @staticmethod
+    def forward(ctx, x, ids, scores, down, up, gate, order, bounds, activation, optimizer, impl):
+        tensors = (x, ids, scores, down, up, gate, order, bounds)
+        y, hidden, gates = operators.experts(*tensors, activation, "dense", impl)
+        ctx.save_for_backward(*tensors, hidden, gates)
+        ctx.activation, ctx.optimizer, ctx.impl = activation, optimizer, impl
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_y):
+        x, ids, scores, down, up, gate, order, bounds, hidden, gates = ctx.saved_tensors
+        need_x, _, need_scores, *need_tables = ctx.needs_input_grad[:6]
+        parts, grad_y = operators.engine(ctx.impl), grad_y.contiguous()
+        with torch.autocast(x.device.type, enabled=False):
+            found, dhidden, dgates, weights = operators.pair_gradients(
+                parts, grad_y, ids, scores, up, order, hidden, gates, ctx.activation
+            )
+            dx = None
+            if need_x:
+                dx = operators.token_gradient(parts, ids, dhidden, down, dgates, gate)
+            sums = ((down, dhidden, x), (up, weights, grad_y), (gate, dgates, x))
+            for needed, (table, pairs_TP, rows_TD) in zip(need_tables, sums, strict=True):
+                if needed:
+                    take_step(parts, ctx.optimizer, table, pairs_TP, rows_TD, order, bounds)
+        dscores = found.to(scores.dtype) if need_scores else None
+        return dx, None, dscores, *(None,) * 8
+
+
+class BagAndStep(torch.autograd.Function):
+    """Arguments of `operators.bag`, with the optimizer in the place of `table_grad`."""
+
+    @staticmethod
+    def forward(ctx, ids, scores, table, order, bounds, optimizer, impl):
+        ctx.save_for_backward(ids, scores, table, order, bounds)
+        ctx.optimizer, ctx.impl = optimizer, impl
+        return operators.bag(ids, scores, table, order, bounds, "dense", impl)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_y):
+        ids, scores, table, order, bounds = ctx.saved_tensors
+        parts, grad_y, dscores = operators.engine(ctx.impl), grad_y.contiguous(), None
+        with torch.autocast(table.device.type, enabled=False):
+            if ctx.needs_input_grad[1]:
+                dscores = parts.gathered_dot(grad_y, table, ids, order).to(scores.dtype)
+            take_step(parts, ctx.optimizer, table, scores, grad_y, order, bounds)
+        return None, dscores, *(None,) * 5
+
+
+def take_step(
+    parts, optimizer: RowOptimizer, table: Tensor, pairs_TP, rows_TD, order, bounds
+) -> None:
+    """One step on the rows with a pair, from Σ pair's scalar · row of the pair's token."""
+    parts.update_rows(table, pairs_TP, rows_TD, order, bounds, optimizer.step_in_backward(table))
