@@ -18,10 +18,9 @@ from torch import Tensor
 
 from peer.reference import SCORES, top
 
-ROWS_AT_ONCE = 4096  # score rows held at a time: 4096 × 1024 sub-keys × 4 B = 16 MB
+ROWS_AT_ONCE = 1024  # score rows held at a time: 1024 × 1024 sub-keys × 4 B = 4 MB
 PRUNE_FROM = 512  # sub-keys
-# Sub-keys up to which one thread of numpy's selection beats so many threads of topk.
-NUMPY_UP_TO = {1: PRUNE_FROM, 2: 128}
+NUMPY_THREADS = 2  # one thread of numpy's selection beats topk on so many threads
 GRADIENT_ROWS_AT_ONCE = 16384  # few parallel regions, and 16 MB at D = 256 stay in cache
 # From here on malloc asks the kernel for every allocation anew (glibc's largest mmap threshold).
 HUGE_PAGES_FROM_BYTES = 32 * 2**20
@@ -90,18 +89,30 @@ def largest(values: Tensor, topk: int, names: Tensor | None = None) -> tuple[Ten
 
 
 def select(values: Tensor, topk: int) -> tuple[Tensor, Tensor]:
-    """The `topk` + 1 largest of each row, descending, and their positions.
-
-    numpy's quickselect is vectorised (AVX2, AVX-512) but single-threaded.
-    """
+    """The `topk` + 1 largest of each row, descending, and their positions."""
     S = values.shape[1]
-    numpy_up_to = NUMPY_UP_TO.get(torch.get_num_threads(), 0) if values.is_cpu else 0
-    if topk + 1 >= S or numpy_up_to < S:
-        return values.topk(min(topk + 1, S), dim=1)
-    position = numpy.argpartition(values.numpy(), S - topk - 1, axis=1)[:, S - topk - 1 :]
-    positions = torch.from_numpy(position)
-    best, order = values.gather(1, positions).topk(topk + 1, dim=1)
-    return best, positions.gather(1, order)
+    fits = values.is_cpu and values.dtype == torch.float32 and topk + 1 < S
+    if fits and torch.get_num_threads() <= NUMPY_THREADS and not values.sum().isnan():
+        return partition(values, topk + 1)
+    return values.topk(min(topk + 1, S), dim=1)
+
+
+def partition(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """`values.topk(count, dim=1)` by one thread of numpy's vectorised selection (AVX2, AVX-512).
+
+    It selects integers: a float's bits in an order of their own above, its position below.
+    """
+    places = torch.arange(values.shape[1])
+    keys = ordered(values.view(torch.int32)).long().bitwise_left_shift_(32).bitwise_or_(places)
+    keys.numpy().partition(values.shape[1] - count, axis=1)
+    keys = torch.from_numpy(numpy.sort(keys[:, -count:].numpy(), axis=1)).flip(1)
+    best = ordered((keys >> 32).int()).view(torch.float32)
+    return best, keys.bitwise_and_(2**32 - 1)
+
+
+def ordered(bits: Tensor) -> Tensor:
+    """Integers in the order of the floats with these bits; its own inverse."""
+    return ((bits >> 31) & 0x7FFFFFFF).bitwise_xor_(bits)
 
 
 def prune(values: Tensor, topk: int, blocks: int = 128) -> tuple[Tensor, Tensor]:
