@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from peer.choice import resolve
-from peer.functional import bag, check_table_grad, named_grad
+from peer.functional import bag, check_table_grad, check_tables_fit, named_grad
 from peer.optim import RowOptimizer
 from peer.router import ProductKeyRouter
 
@@ -40,6 +40,7 @@ class PKM(nn.Module):
         impl: str = "auto",
     ) -> None:
         super().__init__()
+        check_tables_fit(1, memories, dim)
         self.router = ProductKeyRouter(
             dim,
             experts=memories,

@@ -5,6 +5,7 @@ says why.
 """
 
 import functools
+import os
 from collections.abc import Callable
 
 import torch
@@ -243,6 +244,24 @@ def check_table_grad(table_grad: str | RowOptimizer, name: str) -> None:
 def named_grad(table_grad: str | RowOptimizer) -> str:
     """As a message or a repr names it."""
     return repr(table_grad) if isinstance(table_grad, str) else type(table_grad).__name__
+
+
+def check_tables_fit(tables: int, rows: int, dim: int) -> None:
+    """Raises MemoryError for tables larger than this machine's memory, where they would be on the CPU.
+
+    Linux grants such memory and kills the process that fills it; a GPU's allocator refuses by itself.
+    """
+    dtype = torch.get_default_dtype()
+    size = tables * rows * dim * dtype.itemsize
+    has = (
+        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else size
+    )
+    if torch.get_default_device().type == "cpu" and size > has:
+        raise MemoryError(
+            f"{tables} × {rows:,} × {dim:,} {str(dtype).removeprefix('torch.')} take {size / 1e9:,.1f} GB "
+            f"and this machine has {has / 1e9:,.1f} GB; take fewer or narrower rows, or build under "
+            "torch.device('meta') to count without memory"
+        )
 
 
 def check_device(verb: str, ids: Tensor, like: Tensor) -> None:

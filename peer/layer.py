@@ -4,7 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from peer.choice import resolve
-from peer.functional import check_one_of, check_table_grad, experts, named_grad
+from peer.functional import (
+    check_one_of,
+    check_table_grad,
+    check_tables_fit,
+    experts,
+    named_grad,
+)
 from peer.optim import RowOptimizer
 from peer.reference import ACTIVATIONS
 from peer.router import ProductKeyRouter
@@ -57,6 +63,7 @@ class PEER(nn.Module):
         super().__init__()
         check_one_of("activation", activation, ACTIVATIONS)
         check_one_of("init", init, INITS)
+        check_tables_fit(3 if glu else 2, experts, dim)
         self.router = ProductKeyRouter(
             dim,
             experts=experts,

@@ -104,3 +104,10 @@ def test_no_tokens():
 
 def test_representation_names_the_resolved_implementation():
     assert "impl='auto' -> 'aten'" in repr(PEER(16, **SMALL))
+
+
+def test_tables_larger_than_memory():
+    with pytest.raises(MemoryError, match="2 × 4,194,304 × 1,048,576 float32 take 35,184.4 GB"):
+        PEER(2**20, experts=2048**2)
+    with torch.device("meta"):
+        assert PEER(2**20, experts=2048**2).down.numel() == 2**42
