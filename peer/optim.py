@@ -93,8 +93,13 @@ class RowOptimizer(Optimizer):
     """
 
     def __init__(self, params, defaults: dict[str, Any]) -> None:
-        super().__init__(params, defaults)
         self.stepped: set[Tensor] = set()
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy of a layer, or one that was unpickled, has its own tables in its own optimizer."""
+        self.stepped = set()
+        super().__setstate__(state)
 
     @torch.no_grad()
     def step(self, closure=None):

@@ -1,6 +1,7 @@
 """An optimizer's step inside backward against its plain step on the stored gradient."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -150,6 +151,17 @@ def test_a_layer_trains_as_with_stored_gradients(kind):
     assert losses[inside] == losses[plain]
     assert losses[inside][-1] < 0.9 * losses[inside][0]
     assert "table_grad=TouchedAdamW" in repr(inside)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_a_copy_of_a_layer_steps_its_own_tables(copied):
+    layer = PEER(16, experts=8**2, heads=2, topk=4, dim_key=16, impl="aten")
+    layer.table_grad = TouchedAdamW(layer.tables(), lr=1.0)
+    other = copied(layer)
+    assert torch.equal(other.up, layer.up)
+    other(torch.randn(5, 16)).sum().backward()
+    other.table_grad.step()
+    assert not torch.equal(other.up, layer.up)
 
 
 def test_evaluation_takes_no_step():
