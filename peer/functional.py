@@ -79,10 +79,10 @@ def experts(
         scores_TP: (T, P) weights of the experts.
         down_ND, up_ND, gate_ND: (N, D) tables u, v and, for GLU experts, the gate's.
         activation: "gelu", "relu" or "silu".
-        table_grad: "dense" gradients of N rows, or "sparse" ones (coalesced sparse_coo) that hold
-            the rows
-            touched by this call: less work and memory while T·P is not far above N, and what
-            `torch.optim.SparseAdam` and `peer.optim` read. Needs impl "aten" or "triton", outside
+        table_grad: "dense" gradients of N rows; "sparse" ones (coalesced sparse_coo) that hold the
+            rows touched by this call, less work and memory while T·P is not far above N, and what
+            `torch.optim.SparseAdam` and `peer.optim` read; or an optimizer of `peer.optim` that
+            takes its step inside backward. All but "dense" need impl "aten" or "triton", outside
             compile.
 
     Under autocast x and scores are cast to the tables' dtype, which is the result's.

@@ -102,6 +102,17 @@ class RowOptimizer(Optimizer):
         super().__setstate__(state)
 
     @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As every optimizer's, but moments keep their width beside 16-bit tables."""
+        super().load_state_dict(state_dict)
+        saved = [name for group in state_dict["param_groups"] for name in group["params"]]
+        tables = [table for group in self.param_groups for table in group["params"]]
+        for name, table in zip(saved, tables, strict=True):
+            for key, value in state_dict["state"].get(name, {}).items():
+                if isinstance(value, Tensor):
+                    self.state[table][key] = value.to(table.device, copy=True)
+
+    @torch.no_grad()
     def step(self, closure=None):
         """RuntimeError where a table that stepped in backward has a gradient besides."""
         loss = None

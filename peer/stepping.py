@@ -5,11 +5,9 @@ All gradients that read a table are taken before it changes.
 """
 
 import torch
-from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from peer import operators
-from peer.optim import RowOptimizer
 
 
 class ExpertsAndStep(torch.autograd.Function):
@@ -20,6 +18,7 @@ class ExpertsAndStep(torch.autograd.Function):
         tensors = (x, ids, scores, down, up, gate, order, bounds)
         y, hidden, gates = operators.experts(*tensors, activation, "dense", impl)
         ctx.save_for_backward(*tensors, hidden, gates)
+        ctx.tables = down, up, gate  # activation checkpointing saves other objects in their place
         ctx.activation, ctx.optimizer, ctx.impl = activation, optimizer, impl
         return y
 
@@ -36,10 +35,13 @@ class ExpertsAndStep(torch.autograd.Function):
             dx = None
             if need_x:
                 dx = operators.token_gradient(parts, ids, dhidden, down, dgates, gate)
-            sums = ((down, dhidden, x), (up, weights, grad_y), (gate, dgates, x))
-            for needed, (table, pairs_TP, rows_TD) in zip(need_tables, sums, strict=True):
+            sums = (dhidden, x), (weights, grad_y), (dgates, x)
+            for needed, table, (pairs_TP, rows_TD) in zip(
+                need_tables, ctx.tables, sums, strict=True
+            ):
                 if needed:
-                    take_step(parts, ctx.optimizer, table, pairs_TP, rows_TD, order, bounds)
+                    step = ctx.optimizer.step_in_backward(table)
+                    parts.update_rows(table, pairs_TP, rows_TD, order, bounds, step)
         dscores = found.to(scores.dtype) if need_scores else None
         return dx, None, dscores, *(None,) * 8
 
@@ -50,7 +52,7 @@ class BagAndStep(torch.autograd.Function):
     @staticmethod
     def forward(ctx, ids, scores, table, order, bounds, optimizer, impl):
         ctx.save_for_backward(ids, scores, table, order, bounds)
-        ctx.optimizer, ctx.impl = optimizer, impl
+        ctx.table, ctx.optimizer, ctx.impl = table, optimizer, impl
         return operators.bag(ids, scores, table, order, bounds, "dense", impl)
 
     @staticmethod
@@ -61,12 +63,6 @@ class BagAndStep(torch.autograd.Function):
         with torch.autocast(table.device.type, enabled=False):
             if ctx.needs_input_grad[1]:
                 dscores = parts.gathered_dot(grad_y, table, ids, order).to(scores.dtype)
-            take_step(parts, ctx.optimizer, table, scores, grad_y, order, bounds)
+            step = ctx.optimizer.step_in_backward(ctx.table)
+            parts.update_rows(ctx.table, scores, grad_y, order, bounds, step)
         return None, dscores, *(None,) * 5
-
-
-def take_step(
-    parts, optimizer: RowOptimizer, table: Tensor, pairs_TP, rows_TD, order, bounds
-) -> None:
-    """One step on the rows with a pair, from Σ pair's scalar · row of the pair's token."""
-    parts.update_rows(table, pairs_TP, rows_TD, order, bounds, optimizer.step_in_backward(table))

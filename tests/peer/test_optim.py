@@ -101,6 +101,29 @@ def test_a_layer_trains_on_touched_rows(optimizer):
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.parametrize("optimizer", [TouchedAdamW, RowAdagrad])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_loaded_state_goes_on_bit_for_bit(optimizer, dtype):
+    table = torch.nn.Parameter(torch.randn(12, 3, dtype=dtype))
+    whole = optimizer([table], lr=0.1)
+    for part in range(4):
+        if part == 2:
+            resumed = torch.nn.Parameter(table.detach().clone())
+            second = optimizer([resumed], lr=0.1)
+            second.load_state_dict(whole.state_dict())
+        table.grad = torch.randn(12, 3, dtype=dtype)
+        whole.step()
+        if part >= 2:
+            resumed.grad = table.grad
+            second.step()
+    assert torch.equal(resumed, table)
+    moments, loaded = whole.state[table], second.state[resumed]
+    for name in {"mean", "square"} & set(moments):
+        assert loaded[name].dtype == torch.promote_types(dtype, torch.float32)
+        assert torch.equal(loaded[name], moments[name])
+        assert loaded[name] is not moments[name]
+
+
 @pytest.mark.parametrize("settings", [{"lr": -1}, {"eps": -1}, {"betas": (1.0, 0.9)}])
 def test_bad_settings(settings):
     with pytest.raises(ValueError, match="must"):

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from baselines import PKM
 from peer import PEER, functional
@@ -151,6 +152,25 @@ def test_a_layer_trains_as_with_stored_gradients(kind):
     assert losses[inside] == losses[plain]
     assert losses[inside][-1] < 0.9 * losses[inside][0]
     assert "table_grad=TouchedAdamW" in repr(inside)
+
+
+@pytest.mark.parametrize("kind", [PEER, PKM])
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_under_activation_checkpointing(kind, reentrant):
+    """Which saves other tensor objects in the place of the tables."""
+    torch.manual_seed(0)
+    sizes = {"experts": 16**2} if kind is PEER else {"memories": 16**2}
+    plain = kind(16, **sizes, heads=2, topk=4, dim_key=16, impl="aten")
+    checked = copy.deepcopy(plain)
+    for layer in (plain, checked):
+        layer.table_grad = TouchedAdamW(layer.tables(), lr=0.1)
+    for _ in range(3):
+        x = torch.randn(9, 16, requires_grad=True)
+        plain(x).square().sum().backward()
+        checkpoint(checked, x, use_reentrant=reentrant).square().sum().backward()
+        plain.table_grad.step()
+        checked.table_grad.step()
+    torch.testing.assert_close(checked.tables(), plain.tables())
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
