@@ -155,6 +155,14 @@ def test_arms_of_one_layer_are_told_apart() -> None:
     assert [c.label for c in curves] == ["peer query_norm=batch", "peer query_norm=None"]
 
 
+def test_a_faster_machine_leaves_what_repeats_as_it_is() -> None:
+    sides = [TABLES["isoflop"]([ladder(tokens_per_s=speed)]) for speed in (1e3, 2e3)]
+    points = [next(sheet for sheet in sheets if sheet.name == "points") for sheets in sides]
+    assert points[0].csv() != points[1].csv()
+    for slow, fast in zip(*sides, strict=True):
+        assert slow.repeatable() == fast.repeatable()
+
+
 def test_a_spike_is_named_and_scatter_is_not() -> None:
     steps = [float(step) for step in range(100)]
     scatter = [3 - 0.01 * step + 0.4 * (-1) ** step for step in range(100)]

@@ -184,7 +184,7 @@ def points(title: str, curves: list[Curve], records: list[Record]) -> Sheet:
             "tokens/s": ",.0f",
             "GFLOP/s": ",.2f",
         },
-        measured=["tokens/s"],
+        measured=["tokens/s", "GFLOP/s"],
         notes=[
             "backbone is blocks × width; parameters count embeddings and tables",
             *troubles(records),
