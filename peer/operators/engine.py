@@ -1,0 +1,44 @@
+"""What every operator asks first: the engine that runs its parts, and whether ids are in range."""
+
+import functools
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from peer import aten
+
+
+def engine(impl: str) -> ModuleType:
+    if impl == "triton":
+        from peer import kernels
+
+        return kernels
+    return aten
+
+
+def without_autocast(function):
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        with torch.autocast(args[0].device.type, enabled=False):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def check_ids(ids: Tensor, N: int) -> None:
+    """ValueError on the CPU; a device-side assertion on a GPU, which does not wait for the
+    device.
+    """
+    if ids.numel() == 0:
+        return
+    if ids.is_cpu:
+        low, high = (int(bound) for bound in ids.aminmax())
+        if low < 0 or high >= N:
+            raise ValueError(f"ids must be in [0, {N}); got ids from {low} to {high}")
+    else:
+        torch._assert_async(((ids >= 0) & (ids < N)).all(), f"peer: ids must be in [0, {N})")
