@@ -1,41 +1,63 @@
-"""The suites by name. Each module offers `PROFILES`, a docstring, and `command`, its `run` verb."""
+"""The suites by name: where each is, what prints its records and what draws them.
+
+Each module offers `PROFILES`, a docstring, `command`, its `run` verb, and `planned`, the case ids of
+a complete run. A module whose table is `arms.sheets` offers `FORM` too.
+"""
 
 import importlib
 from types import ModuleType
+from typing import Any, NamedTuple
 
 from suites.errors import UserError
 
+
+class Suite(NamedTuple):
+    """Names, so that listing suites imports none of them, nor torch."""
+
+    module: str  # of `suites`
+    sheets: str | None = None  # a function of `suites.tables`, None: it has no records of its own
+    figures: str | None = None  # a function of `suites.figures`
+
+
 SUITES = {
-    "methods": "suites.paper.methods",
-    "isoflop": "suites.paper.isoflop",
-    "table1": "suites.paper.table1",
-    "number_of_experts": "suites.paper.number_of_experts",
-    "active_experts": "suites.paper.active_experts",
-    "query_norm": "suites.paper.query_norm",
-    "query_norm_isoflop": "suites.paper.query_norm_isoflop",
-    "equal_time": "suites.paper.equal_time",
-    "equal_parameters": "suites.paper.equal_parameters",
-    "router_flops": "suites.paper.router_flops",
-    "keys": "suites.paper.keys",
-    "scores": "suites.paper.scores",
-    "init": "suites.paper.init",
-    "sparse_layers": "suites.paper.sparse_layers",
-    "usage": "suites.paper.usage",
-    "causality": "suites.paper.causality",
-    "speed": "suites.speed.everything",
-    "layer_speed": "suites.speed.layer_speed",
-    "decode_speed": "suites.speed.decode_speed",
-    "retrieval_speed": "suites.speed.retrieval_speed",
-    "experts_speed": "suites.speed.experts_speed",
-    "model_speed": "suites.speed.model_speed",
-    "tuning": "suites.paper.tuning",
-    "tuning_isoflop": "suites.paper.tuning_isoflop",
-    "flops": "suites.budgets.flops",
+    "methods": Suite("paper.methods", "training.sheets"),
+    "isoflop": Suite("paper.isoflop", "isoflop.sheets", "isoflop.figures"),
+    "table1": Suite("paper.table1", "table1.sheets"),
+    "number_of_experts": Suite("paper.number_of_experts", "arms.sheets", "arms.over_experts"),
+    "active_experts": Suite("paper.active_experts", "arms.sheets", "arms.over_heads"),
+    "query_norm": Suite("paper.query_norm", "arms.sheets", "arms.pairs"),
+    "query_norm_isoflop": Suite("paper.query_norm_isoflop", "isoflop.sheets", "isoflop.figures"),
+    "equal_time": Suite("paper.equal_time", "arms.sheets", "arms.intervals"),
+    "equal_parameters": Suite("paper.equal_parameters", "arms.sheets", "arms.intervals"),
+    "router_flops": Suite("paper.router_flops", "arms.sheets", "arms.intervals"),
+    "keys": Suite("paper.keys", "arms.sheets", "arms.intervals"),
+    "scores": Suite("paper.scores", "arms.sheets", "arms.intervals"),
+    "init": Suite("paper.init", "arms.sheets", "arms.intervals"),
+    "sparse_layers": Suite("paper.sparse_layers", "arms.sheets", "arms.intervals"),
+    "usage": Suite("paper.usage", "arms.sheets", "arms.over_training"),
+    "causality": Suite("paper.causality", "arms.sheets"),
+    "speed": Suite("speed.everything"),
+    "layer_speed": Suite("speed.layer_speed", "speed.sheets", "speed.figures"),
+    "decode_speed": Suite("speed.decode_speed", "speed.sheets", "speed.figures"),
+    "retrieval_speed": Suite("speed.retrieval_speed", "speed.sheets", "speed.figures"),
+    "experts_speed": Suite("speed.experts_speed", "speed.sheets", "speed.figures"),
+    "model_speed": Suite("speed.model_speed", "speed.sheets", "speed.figures"),
+    "tuning": Suite("paper.tuning", "training.sheets"),
+    "tuning_isoflop": Suite("paper.tuning_isoflop", "training.sheets"),
+    "flops": Suite("budgets.flops", "flops.sheets", "flops.figures"),
 }
+PAPER_SUITES = tuple(name for name, suite in SUITES.items() if suite.module.startswith("paper."))
+SPEED_SUITES = tuple(name for name, suite in SUITES.items() if suite.sheets == "speed.sheets")
 
 
 def load(suite: str) -> ModuleType:
     """The module of `suite`; raises UserError for an unknown name."""
     if suite not in SUITES:
         raise UserError(f"unknown suite {suite!r}; there are {', '.join(SUITES)}")
-    return importlib.import_module(SUITES[suite])
+    return importlib.import_module(f"suites.{SUITES[suite].module}")
+
+
+def named(room: str, function: str) -> Any:
+    """`function`, as a line of the registry names it, of the package `suites.ROOM`."""
+    module, _, name = function.rpartition(".")
+    return getattr(importlib.import_module(f"suites.{room}.{module}"), name)

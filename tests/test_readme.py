@@ -52,6 +52,23 @@ def test_verbs_exist(command: str) -> None:
     assert command.split()[3] in VERBS
 
 
+def test_the_tree_is_true() -> None:
+    """Every folder and file that it shows is there, and every room of the suites is shown."""
+    lines = README.split("## The tree")[1].split("## ")[0].splitlines()
+    shown, folder = set(), ""
+    for line in lines:
+        names = re.findall(r"(?:^ +|  )([\w.]+/?)(?=  )", line)
+        if line.startswith("      "):
+            shown |= {folder + name for name in names}
+        elif names:
+            shown |= set(names)
+            (folder,) = names
+    assert all((ROOT / name).exists() for name in shown), shown
+    rooms = {f"suites/{path.parent.name}/" for path in (ROOT / "suites").glob("*/__init__.py")}
+    files = {f"suites/{path.name}" for path in (ROOT / "suites").glob("[a-z]*.py")}
+    assert rooms | files - {"suites/errors.py"} <= shown
+
+
 def test_own_text_and_tokenizer(suites, tmp_path: Path, pieces: Path) -> None:
     """The arguments that README.md shows for local text, on small files."""
     (shown,) = [c for c in COMMANDS if "--data" in c]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from suites.analysis.judgement import interval, paired
 from suites.errors import UserError
 from suites.records.cells import Cell, cells, flat
-from suites.records.judgement import interval, paired
 from suites.records.record import ResultFile, canonical
 
 LOSS = "validation_loss_nats"

@@ -11,8 +11,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from suites.records.compare import LOSS_TOLERANCE_NATS
-from suites.records.statistics import CONFIDENCE, noncentrality
+from suites.analysis.statistics import CONFIDENCE, LOSS_TOLERANCE_NATS, noncentrality
 
 Kind = Literal["below", "same"]
 MOST_SEEDS = 1000

@@ -119,16 +119,16 @@ def command(profile: str, results: Path | None) -> int:
     from tqdm import tqdm
 
     from suites.budgets.count import record
-    from suites.measure.environment import ROOT, code, environment
-    from suites.records.figures import FIGURES, save
-    from suites.records.store import Store, write, write_text
-    from suites.records.tables.flops import sheets
+    from suites.figures import FIGURES, save
+    from suites.measure.environment import code, environment
+    from suites.records.store import RESULTS, Store, write, write_text
+    from suites.tables.flops import sheets
 
     cases = list(profile_named(profile).cases())
     records: list[Record] = [record(case) for case in tqdm(cases, "flops", disable=None)]
     now, here = code(), environment()
     file = ResultFile(suite="flops", profile=profile, code=now, environment=here, records=records)
-    folder = Store(results or ROOT / "results").scratch("flops", profile, now, here)
+    folder = Store(results or RESULTS).scratch("flops", profile, now, here)
     write(folder / "records.json", file)
     for sheet in sheets([file]):
         write_text(folder / f"{sheet.name}.md", sheet.markdown())

@@ -1,7 +1,7 @@
 """Why a cell moved: the machine, a baseline, the code, or nothing but noise."""
 
+from suites.compare.verdict import Row, invalid
 from suites.records.quantity import quantity
-from suites.records.verdict import Row, invalid
 
 CONTROLS = ("gemm", "copy")  # cells without code of ours: when they move, the machine moved
 BASELINES = ("dense", "dense_glu", "expert_choice", "topk_moe", "pkm")

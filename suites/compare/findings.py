@@ -4,19 +4,22 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from suites.analysis.statistics import (
+    LOSS_MARGIN_NATS,
+    LOSS_TOLERANCE_NATS,
+    Estimate,
+    decide,
+    estimate,
+    unpaired,
+)
+from suites.compare.causes import explained
+from suites.compare.pairs import Pair, pairs
+from suites.compare.presence import one_sided, presence, unfinished, unmatched
+from suites.compare.sides import Side
+from suites.compare.verdict import Row, Verdict, estimated, invalid, verdict
 from suites.errors import UserError
-from suites.records.causes import explained
 from suites.records.cells import Cell, cells, labels, metrics
-from suites.records.pairs import Pair, pairs
-from suites.records.presence import one_sided, presence, unfinished, unmatched
 from suites.records.quantity import Quantity, quantity
-from suites.records.sides import Side
-from suites.records.statistics import Estimate, decide, estimate, unpaired
-from suites.records.verdict import Row, Verdict, estimated, invalid, verdict
-
-# The smallest gap on C4 in the paper's Table 1 is 0.037 nats (PEER to MoE): half of it must show.
-LOSS_MARGIN_NATS = 0.005
-LOSS_TOLERANCE_NATS = 0.018
 
 # (seed, repeat) → value
 Values = Mapping[tuple, float]

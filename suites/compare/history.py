@@ -7,12 +7,12 @@ import numpy as np
 import ruptures
 from matplotlib.figure import Figure
 
+from suites.compare.sides import committed
 from suites.errors import UserError
 from suites.records.cells import cells, labels, metrics
 from suites.records.commits import Repository
 from suites.records.quantity import quantity
 from suites.records.record import ResultFile
-from suites.records.sides import committed
 from suites.records.store import Store
 
 SHORTEST_SEGMENT = 2  # one odd measurement is no change

@@ -7,14 +7,19 @@ say whether the direction agrees.
 import math
 from collections.abc import Iterator
 
+from suites.analysis.statistics import (
+    LOSS_MARGIN_NATS,
+    LOSS_TOLERANCE_NATS,
+    Estimate,
+    decide,
+    estimate,
+)
+from suites.compare.sides import Side
+from suites.compare.verdict import Row, estimated, verdict
 from suites.errors import UserError
 from suites.records.cells import Cell, cells
-from suites.records.compare import LOSS_MARGIN_NATS, LOSS_TOLERANCE_NATS
 from suites.records.quantity import Quantity
 from suites.records.record import ResultFile
-from suites.records.sides import Side
-from suites.records.statistics import Estimate, decide, estimate
-from suites.records.verdict import Row, estimated, verdict
 
 REFERENCE = "dense"
 LOSS = "validation_loss_nats"

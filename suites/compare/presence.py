@@ -1,8 +1,8 @@
 """Verdicts on cells that have no number on a side: NEW, REMOVED, FAILED, or another method."""
 
+from suites.compare.verdict import Row, Verdict
 from suites.records.cells import Cell, cells, differences, labels
 from suites.records.record import ResultFile
-from suites.records.verdict import Row, Verdict
 
 
 def presence(suite: str, cell: str, verdict: Verdict, cause: str = "") -> Row:

@@ -7,7 +7,7 @@ from typing import Literal
 import pandas as pd
 from tabulate import tabulate
 
-from suites.records.verdict import Row
+from suites.compare.verdict import Row
 
 Format = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[Format, ...] = ("table", "markdown", "csv", "json")

@@ -3,9 +3,9 @@
 import math
 from typing import Literal
 
+from suites.analysis.statistics import Decision, Estimate
 from suites.records.quantity import Quantity
 from suites.records.record import Model
-from suites.records.statistics import Decision, Estimate
 
 Verdict = Literal[
     "SAME", "FASTER", "SLOWER", "BETTER", "WORSE", "FEWER", "MORE",

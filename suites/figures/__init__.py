@@ -6,30 +6,12 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from suites.records.figures import arms, flops, isoflop, speed
 from suites.records.record import ResultFile
+from suites.registry import SUITES, named
 
 # suite → the figures made of all its result files of one profile, by file name
 FIGURES: dict[str, Callable[[list[ResultFile]], dict[str, Figure]]] = {
-    "flops": flops.figures,
-    "isoflop": isoflop.figures,
-    "number_of_experts": arms.against("N", "number of experts N", powers=True),
-    "active_experts": arms.against("h", "heads h", lines="hk"),
-    "query_norm": arms.pairs,
-    "query_norm_isoflop": isoflop.figures,
-    "equal_time": arms.intervals,
-    "equal_parameters": arms.intervals,
-    "router_flops": arms.intervals,
-    "keys": arms.intervals,
-    "scores": arms.intervals,
-    "init": arms.intervals,
-    "sparse_layers": arms.intervals,
-    "usage": arms.over_training,
-    "layer_speed": speed.figures,
-    "decode_speed": speed.figures,
-    "retrieval_speed": speed.figures,
-    "experts_speed": speed.figures,
-    "model_speed": speed.figures,
+    name: named("figures", suite.figures) for name, suite in SUITES.items() if suite.figures
 }
 
 

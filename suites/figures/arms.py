@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suites.records.arms import arms
+from suites.analysis.arms import arms
 from suites.records.record import ResultFile
-from suites.records.tables.arms import FORMS
+from suites.tables.arms import form_of
 
 BARS = "bars are ± one standard deviation over seeds"
 
@@ -22,7 +22,7 @@ def against(
 
     def figures(files: list[ResultFile]) -> dict[str, Figure]:
         suite = files[0].suite
-        rows = arms(files, FORMS[suite].comparison)
+        rows = arms(files, form_of(suite).comparison)
         drawn, axes = panel(files)
         groups = list(rows.groupby(lines)) if lines else [(None, rows)]
         for value, group in groups:
@@ -40,6 +40,10 @@ def against(
     return figures
 
 
+over_experts = against("N", "number of experts N", powers=True)
+over_heads = against("h", "heads h", lines="hk")
+
+
 def errorbars(axes: Axes, x: pd.Series, points: pd.DataFrame, label: str | None) -> None:
     perplexity = np.exp(points["loss"])
     spread = np.exp(points["loss"] + points["std"].astype(float).fillna(0)) - perplexity
@@ -49,7 +53,7 @@ def errorbars(axes: Axes, x: pd.Series, points: pd.DataFrame, label: str | None)
 def intervals(files: list[ResultFile]) -> dict[str, Figure]:
     """Mean loss of every arm with the spread of its seeds, in the order of the table."""
     suite = files[0].suite
-    comparison = FORMS[suite].comparison
+    comparison = form_of(suite).comparison
     rows = arms(files, comparison)
     drawn, axes = panel(files, height=1.2 + 0.35 * len(rows))
     names = [
@@ -77,7 +81,7 @@ def intervals(files: list[ResultFile]) -> dict[str, Figure]:
 def pairs(files: list[ResultFile]) -> dict[str, Figure]:
     """Perplexity, usage and unevenness against N, without and with query norm: table 2 as a figure."""
     suite = files[0].suite
-    rows = arms(files, FORMS[suite].comparison)
+    rows = arms(files, form_of(suite).comparison)
     drawn = Figure(figsize=(14, 4.2), layout="constrained")
     panels = drawn.subplots(1, 3)
     shown = {
@@ -103,11 +107,11 @@ def pairs(files: list[ResultFile]) -> dict[str, Figure]:
 def over_training(files: list[ResultFile]) -> dict[str, Figure]:
     """Usage and unevenness of each arm against training tokens, a thin line per seed."""
     suite = files[0].suite
-    varied = FORMS[suite].comparison.varied
+    varied = form_of(suite).comparison.varied
     drawn = Figure(figsize=(11, 4.4), layout="constrained")
     panels = drawn.subplots(1, 2)
     shown = {"expert_usage_percent": "expert usage %", "unevenness_nats": "unevenness (nats)"}
-    rows = arms(files, FORMS[suite].comparison)
+    rows = arms(files, form_of(suite).comparison)
     first = math.inf  # tokens of the earliest look after the start
     for number, (_, row) in enumerate(rows.iterrows()):
         name = ", ".join(str(row[column]) for column in varied)

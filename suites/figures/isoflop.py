@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
-from suites.records.isoflop import Curve, curves
+from suites.analysis.curves import Curve, curves
 from suites.records.record import ResultFile
 
 MARKERS = "osD^v<>pPX*"

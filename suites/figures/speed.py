@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from suites.records.record import ResultFile
-from suites.records.tables.speed import row_name
+from suites.tables.speed import row_name
 
 # axis of a case → its letter in the paper
 SHAPE = {"tokens": "T", "dim": "D", "experts": "N", "active_experts": "hk"}

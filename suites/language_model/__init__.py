@@ -1,1 +1,1 @@
-"""The decoder that holds the layers, its data, its training loop and its evaluation."""
+"""The decoder that holds the layers, its training loop and its evaluation."""

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, JsonValue, PositiveFloat, PositiveInt
 
 from suites.records.record import Model
+from suites.text.case import Evaluation, Text
 
 
 class Backbone(Model):
@@ -34,23 +35,6 @@ class Optimization(Model):
     gradient_clip: PositiveFloat = 1.0
     warmup_share: float = Field(default=0.02, description="of the steps")
     final_share: float = Field(default=0.1, description="of the learning rate, at the last step")
-
-
-class Text(Model):
-    """A tokenised corpus, identified by content: the same digests are the same tokens."""
-
-    source: str = Field(description="'stdlib', 'hub:NAME@REVISION', or names of local files")
-    tokenizer: str = Field(description="'bytes', or the name of a SentencePiece file")
-    tokenizer_sha256: str | None = Field(description="None for bytes")
-    sha256: str = Field(description="of the token cache, training and validation together")
-
-
-class Evaluation(Model):
-    """A text other than the corpus that the trained model is evaluated on, identified by content."""
-
-    name: str = Field(description="of the set in `suites.language_model.evaluations.SETS`")
-    source: str = Field(description="name of a local file, or of a hub file at its revision")
-    sha256: str = Field(description="of its tokens and document ends")
 
 
 class TrainingCase(Model):

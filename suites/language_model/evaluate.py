@@ -10,10 +10,10 @@ from torch import Tensor
 from suites.language_model.batches import Batches
 from suites.language_model.case import TrainingCase
 from suites.language_model.causality import leaks
-from suites.language_model.corpus import Corpus
 from suites.language_model.decoder import Decoder
-from suites.language_model.evaluations import Prepared
 from suites.language_model.usage import Usage, usage_on
+from suites.text.corpus import Corpus
+from suites.text.evaluations import Prepared
 
 VALIDATION_ORDER = 0  # the same windows for every run
 

@@ -16,13 +16,13 @@ from suites.errors import UserError
 from suites.language_model.batches import Batches
 from suites.language_model.case import Optimization, TrainingCase
 from suites.language_model.checkpoint import Checkpoint
-from suites.language_model.corpus import Corpus
 from suites.language_model.decoder import Decoder
 from suites.language_model.evaluate import evaluate, evaluate_set, logits_of, usage_now
-from suites.language_model.evaluations import Prepared
 from suites.language_model.usage import points
 from suites.records.budget import Budget
 from suites.records.record import Record, digest
+from suites.text.corpus import Corpus
+from suites.text.evaluations import Prepared
 
 REPORTS = 100  # losses read from the device per run: each one waits for it
 

@@ -4,12 +4,13 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-import subprocess
+import shutil
 from pathlib import Path
 
 import psutil
 import torch
 
+from suites.records.commits import Repository
 from suites.records.record import Code, Environment, Gpu
 
 SOURCES = ("peer", "baselines", "suites")
@@ -36,25 +37,18 @@ def environment() -> Environment:
 
 def code() -> Code:
     """The commit of the checkout that this package lies in, and a digest of the sources themselves."""
-    commit = git("rev-parse", "HEAD")
-    # Results are data: a table written by one run must not make the next one dirty.
-    changes = git("status", "--porcelain", "--untracked-files=all", "--", ".", ":!results")
+    # Without .git here, git would answer for a checkout around this one.
+    checkout = Repository(ROOT) if (ROOT / ".git").exists() and shutil.which("git") else None
+    commit = checkout.git("rev-parse", "HEAD") if checkout else None
     sources = hashlib.sha256()
     for folder in SOURCES:
         for path in sorted((ROOT / folder).rglob("*.py")):
             sources.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return Code(commit=commit, dirty=commit is None or changes != "", sha256=sources.hexdigest())
-
-
-def git(*arguments: str) -> str | None:
-    """Output of git in this checkout, None where there is no git or this is no checkout of it."""
-    if not (ROOT / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return Code(
+        commit=commit,
+        dirty=checkout is None or commit is None or checkout.changes() != "",
+        sha256=sources.hexdigest(),
+    )
 
 
 def version(distribution: str) -> str | None:

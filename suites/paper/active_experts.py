@@ -13,9 +13,11 @@ Read: results/figures/active_experts-tiny/active_experts.svg, one line per hk, a
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import training_command
+from suites.analysis.arms import Comparison
 from suites.paper.reference import arm, profiles
+from suites.sweep import experiment
+from suites.sweep.command import training_command
+from suites.tables.arms import Form
 
 # hk → h; k = hk / h is at most √N
 SPLITS: dict[str, dict[int, tuple[int, ...]]] = {
@@ -36,5 +38,11 @@ PROFILES = profiles(
     )
 )
 
+FORM = Form(
+    Comparison(
+        {"hk": ("options.heads", "options.topk"), "h": "options.heads"}, "hk", within=("h",)
+    ),
+    notes=("the paper shows hk from 32 to 512 at 1024² experts, as a picture only",),
+)
 command = training_command("active_experts", __doc__, PROFILES)
 planned = partial(experiment.planned, PROFILES)

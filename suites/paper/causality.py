@@ -11,9 +11,11 @@ Read: results/tables/causality-tiny.md; a leak of 0 is exact, the same bits.
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import training_command
+from suites.analysis.arms import Comparison
 from suites.paper.reference import arm, profiles
+from suites.sweep import experiment
+from suites.sweep.command import training_command
+from suites.tables.arms import LAYER, LEAKS, NORM, Form
 
 PROFILES = profiles(
     lambda profile: (
@@ -22,5 +24,14 @@ PROFILES = profiles(
     )
 )
 
+FORM = Form(
+    Comparison(LAYER | NORM, "method"),
+    more=LEAKS,
+    notes=(
+        "leak: mean KL divergence between predictions before and after other tokens are replaced",
+        "future: those of the second half of a sequence; batch: those of the other sequences",
+        "0 is exact",
+    ),
+)
 command = training_command("causality", __doc__, PROFILES)
 planned = partial(experiment.planned, PROFILES)

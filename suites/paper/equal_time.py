@@ -12,9 +12,11 @@ Read: results/tables/equal_time-tiny.md; its column of seconds is a measurement,
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import training_command
+from suites.analysis.arms import Comparison
 from suites.paper.reference import arm, profiles
+from suites.sweep import experiment
+from suites.sweep.command import training_command
+from suites.tables.arms import FLOPS, LAYER, SECONDS, Form, Matched, seconds
 
 # Training FLOP/s over dense's in the model of `reference`; of tiny on two CPU cores, one run on each.
 UNMEASURED = dict.fromkeys(("dense", "expert_choice", "pkm", "peer"), 1.0)
@@ -32,5 +34,14 @@ PROFILES = profiles(
     )
 )
 
+FORM = Form(
+    Comparison(LAYER, "method"),
+    matched=(FLOPS, Matched(SECONDS, seconds)),
+    measured=(SECONDS,),
+    notes=(
+        "budgets per method are chosen so that training takes equally long",
+        "the column of seconds is measured and differs between repetitions",
+    ),
+)
 command = training_command("equal_time", __doc__, PROFILES)
 planned = partial(experiment.planned, PROFILES)

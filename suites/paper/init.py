@@ -10,11 +10,14 @@ Read: results/tables/init-tiny.md; learning rates are those tuned with `matched`
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import training_command
+from suites.analysis.arms import Comparison
 from suites.paper.reference import arm, profiles
+from suites.sweep import experiment
+from suites.sweep.command import training_command
+from suites.tables.arms import USAGE, Form
 
 PROFILES = profiles(lambda profile: tuple(arm(profile, init=init) for init in ("matched", "unit")))
 
+FORM = Form(Comparison({"init": "options.init"}, "init"), more=USAGE)
 command = training_command("init", __doc__, PROFILES)
 planned = partial(experiment.planned, PROFILES)

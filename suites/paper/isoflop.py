@@ -14,10 +14,11 @@ Read: results/tables/isoflop-tiny-optima.md, the minimum of each parabola with i
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import Profile, training_command
 from suites.language_model.case import Backbone
 from suites.paper import methods
+from suites.sweep import experiment
+from suites.sweep.command import training_command
+from suites.sweep.experiment import Profile
 
 # What suite `tuning_isoflop` found at profile tiny.
 TUNED = methods.Rates(

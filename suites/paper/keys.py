@@ -10,13 +10,16 @@ Read: results/tables/keys-tiny.md; both spend the same FLOPs per token.
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import training_command
+from suites.analysis.arms import Comparison
 from suites.paper.reference import arm, profiles
+from suites.sweep import experiment
+from suites.sweep.command import training_command
+from suites.tables.arms import USAGE, Form
 
 PROFILES = profiles(
     lambda profile: tuple(arm(profile, shared_keys=shared) for shared in (True, False))
 )
 
+FORM = Form(Comparison({"keys shared": "options.shared_keys"}, "keys shared"), more=USAGE)
 command = training_command("keys", __doc__, PROFILES)
 planned = partial(experiment.planned, PROFILES)

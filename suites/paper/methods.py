@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from suites import experiment
-from suites.experiment import Arm, Profile, training_command
 from suites.language_model.case import Backbone, Optimization
+from suites.sweep import experiment
+from suites.sweep.command import training_command
+from suites.sweep.experiment import Arm, Profile
 
 
 class Rates(NamedTuple):

@@ -11,9 +11,11 @@ Read: results/tables/number_of_experts-tiny.md and results/figures/number_of_exp
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import training_command
+from suites.analysis.arms import Comparison
 from suites.paper.reference import arm, profiles
+from suites.sweep import experiment
+from suites.sweep.command import training_command
+from suites.tables.arms import EXPERTS, PAPER, USAGE, Form
 
 # √N, each the double of the one before as in the paper
 ROOTS = {
@@ -25,5 +27,6 @@ ROOTS = {
 
 PROFILES = profiles(lambda profile: tuple(arm(profile, experts=root**2) for root in ROOTS[profile]))
 
+FORM = Form(Comparison(EXPERTS, "N"), more=USAGE, published=True, notes=PAPER)
 command = training_command("number_of_experts", __doc__, PROFILES)
 planned = partial(experiment.planned, PROFILES)

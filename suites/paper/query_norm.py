@@ -13,10 +13,12 @@ Read: results/tables/query_norm-tiny.md, the paper's values beside ours where N 
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import training_command
+from suites.analysis.arms import Comparison
 from suites.paper.number_of_experts import ROOTS
 from suites.paper.reference import arm, profiles
+from suites.sweep import experiment
+from suites.sweep.command import training_command
+from suites.tables.arms import EXPERTS, NORM, PAPER, USAGE, Form
 
 PROFILES = profiles(
     lambda profile: tuple(
@@ -26,5 +28,8 @@ PROFILES = profiles(
     )
 )
 
+FORM = Form(
+    Comparison(EXPERTS | NORM, "query norm", within=("N",)), more=USAGE, published=True, notes=PAPER
+)
 command = training_command("query_norm", __doc__, PROFILES)
 planned = partial(experiment.planned, PROFILES)

@@ -11,10 +11,10 @@ Read: results/tables/query_norm_isoflop-tiny-optima.md and results/figures/query
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import training_command
 from suites.paper import isoflop
 from suites.paper.reference import arm
+from suites.sweep import experiment
+from suites.sweep.command import training_command
 
 PROFILES = {
     name: profile.model_copy(

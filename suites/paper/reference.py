@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from pydantic import JsonValue
 
-from suites.experiment import Arm, Profile
 from suites.paper import isoflop
+from suites.sweep.experiment import Arm, Profile
 
 RUNG = 2
 # Which budget: at the larger scales the lower one; at smoke and tiny it buys too few steps to tell.

@@ -9,9 +9,11 @@ Read: results/tables/router_flops-tiny.md; the gap between the rows of PEER is w
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import training_command
+from suites.analysis.arms import Comparison
 from suites.paper.reference import arm, profiles
+from suites.sweep import experiment
+from suites.sweep.command import training_command
+from suites.tables.arms import LAYER, Form
 
 # Forward FLOPs per token of the whole decoder over the same without queries and sub-keys; a test
 # compares them with the closed forms.
@@ -25,5 +27,9 @@ PROFILES = profiles(
     )
 )
 
+FORM = Form(
+    Comparison(LAYER | {"budget": "budget_flops"}, "method"),
+    notes=("the larger budget is the smaller one once the router's FLOPs are not counted",),
+)
 command = training_command("router_flops", __doc__, PROFILES)
 planned = partial(experiment.planned, PROFILES)

@@ -10,13 +10,16 @@ Read: results/tables/scores-tiny.md.
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import training_command
+from suites.analysis.arms import Comparison
 from suites.paper.reference import arm, profiles
+from suites.sweep import experiment
+from suites.sweep.command import training_command
+from suites.tables.arms import USAGE, Form
 
 PROFILES = profiles(
     lambda profile: tuple(arm(profile, scores=scores) for scores in ("softmax", "sigmoid", "relu"))
 )
 
+FORM = Form(Comparison({"scores": "options.scores"}, "scores"), more=USAGE)
 command = training_command("scores", __doc__, PROFILES)
 planned = partial(experiment.planned, PROFILES)

@@ -10,9 +10,12 @@ Read: results/tables/sparse_layers-tiny.md.
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import Arm, training_command
+from suites.analysis.arms import Comparison
 from suites.paper.reference import arm, profiles
+from suites.sweep import experiment
+from suites.sweep.command import training_command
+from suites.sweep.experiment import Arm
+from suites.tables.arms import USAGE, Form
 
 # blocks that hold a layer, and √N of each
 SPREAD = {
@@ -30,5 +33,6 @@ def spread(profile: str) -> Arm:
 
 PROFILES = profiles(lambda profile: (arm(profile), spread(profile)))
 
+FORM = Form(Comparison({"blocks": "sites"}, "blocks"), more=USAGE)
 command = training_command("sparse_layers", __doc__, PROFILES)
 planned = partial(experiment.planned, PROFILES)

@@ -4,7 +4,7 @@ Claim: PEER's compute-optimal model has the lowest perplexity on Curation Corpus
     Wikitext and C4 at both budgets (paper, table 1).
 Differs from the paper: the runs are those of suite `isoflop`, with its differences, and the model is
     the rung of the ladder nearest to the fitted optimum. What is done to each text, which the paper
-    does not say, stands in suites/language_model/evaluations.py. The Pile is without its copyrighted
+    does not say, stands in suites/text/evaluations.py. The Pile is without its copyrighted
     parts; of Curation, titles and summaries. Bits per byte compare across tokenizers, perplexity
     does not.
 Cost: that of `isoflop`, and one pass over each set per run; tiny takes about ten minutes on two cores.
@@ -15,9 +15,9 @@ Read: results/tables/table1-tiny-perplexity.md, the paper's numbers beside ours;
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import training_command
 from suites.paper import isoflop
+from suites.sweep import experiment
+from suites.sweep.command import training_command
 
 PROFILES = isoflop.PROFILES
 

@@ -13,10 +13,11 @@ Read: results/tables/tuning-tiny.md; `suites/paper/methods.py` takes the best me
 from functools import partial
 from itertools import product
 
-from suites import experiment
-from suites.experiment import Arm, Profile, training_command
 from suites.language_model.case import Optimization
 from suites.paper import methods
+from suites.sweep import experiment
+from suites.sweep.command import training_command
+from suites.sweep.experiment import Arm, Profile
 
 SEEDS = (1000, 1001)
 WITHOUT_TABLES = (3e-3, 4e-3, 6e-3, 8e-3, 1e-2, 1.2e-2, 1.6e-2, 2e-2, 2.4e-2)

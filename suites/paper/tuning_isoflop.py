@@ -11,10 +11,10 @@ Read: results/tables/tuning_isoflop-tiny.md; `suites/paper/isoflop.py` takes the
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import training_command
 from suites.paper import isoflop, reference
 from suites.paper.tuning import SCALE, tuned
+from suites.sweep import experiment
+from suites.sweep.command import training_command
 
 POINT = reference.profiles(lambda profile: isoflop.PROFILES[profile].arms)
 PROFILES = {name: tuned(profile, SCALE[name]) for name, profile in POINT.items()}

@@ -11,10 +11,12 @@ Read: results/figures/usage-tiny/usage.svg; usage of one batch lies below that o
 
 from functools import partial
 
-from suites import experiment
-from suites.experiment import training_command
+from suites.analysis.arms import Comparison
 from suites.paper import isoflop
 from suites.paper.reference import arm, profiles
+from suites.sweep import experiment
+from suites.sweep.command import training_command
+from suites.tables.arms import LAYER, NORM, USAGE, Form
 
 PROFILES = {
     name: profile.model_copy(update={"budgets_flops": isoflop.PROFILES[name].budgets_flops[-1:]})
@@ -23,5 +25,6 @@ PROFILES = {
     ).items()
 }
 
+FORM = Form(Comparison(LAYER | NORM, "method"), more=USAGE)
 command = training_command("usage", __doc__, PROFILES)
 planned = partial(experiment.planned, PROFILES)

@@ -1,1 +1,1 @@
-"""Records, their store, and what is generated from them. Imports no torch: tables rebuild on a laptop."""
+"""Records: their schema, store, budgets and units. Imports no torch."""

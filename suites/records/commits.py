@@ -1,7 +1,9 @@
-"""What the comparison and the history ask git for; nothing here changes a checkout."""
+"""All that is asked of git, about the checkout at one root."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from suites.errors import UserError
@@ -55,18 +57,33 @@ class Repository:
     def subject(self, commit: str) -> str:
         return self.git("show", "--no-patch", "--format=%s", commit, "--") or ""
 
-    def changes(self) -> str:
-        """Changed and untracked files, results left out: they are data."""
-        return (
-            self.git("status", "--porcelain", "--untracked-files=all", "--", ".", ":!results") or ""
-        )
+    def changes(self) -> str | None:
+        """Changed and untracked files, results left out: they are data. None where git fails."""
+        return self.git("status", "--porcelain", "--untracked-files=all", "--", ".", ":!results")
+
+    @contextmanager
+    def worktree(self, commit: str, folder: Path) -> Iterator[Path]:
+        """`commit` checked out at `folder`, taken away afterwards; the tree at `root` is left alone."""
+        self.change("worktree", "add", "--detach", str(folder), commit)
+        try:
+            yield folder
+        finally:
+            self.change("worktree", "remove", "--force", str(folder))
 
     def git(self, *arguments: str) -> str | None:
         """Output of git, None where it fails."""
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(self.root), *arguments], capture_output=True, text=True
-            )
-        except FileNotFoundError as error:
-            raise UserError("git is not installed; commits cannot be looked up") from error
+        done = self.run(*arguments)
         return done.stdout.strip() if done.returncode == 0 else None
+
+    def change(self, *arguments: str) -> None:
+        """Where git fails, raises UserError with its words."""
+        done = self.run(*arguments)
+        if done.returncode:
+            raise UserError(f"git {' '.join(arguments[:2])} failed: {done.stderr.strip()}")
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        if shutil.which("git") is None:
+            raise UserError("git is not installed; commits cannot be looked up")
+        return subprocess.run(
+            ["git", "-C", str(self.root), *arguments], capture_output=True, text=True
+        )

@@ -15,15 +15,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from suites.errors import UserError
-from suites.records.record import (
-    SCHEMA_VERSION,
-    Code,
-    Environment,
-    ResultFile,
-    canonical,
-    digest,
-)
+from suites.records.record import SCHEMA_VERSION, Code, Environment, ResultFile, canonical, digest
 
+RESULTS = Path(__file__).resolve().parents[2] / "results"  # of this checkout
 # schema version → what turns such a body into one of the next version
 UPGRADES: dict[int, Callable[[dict], dict]] = {}
 

@@ -1,8 +1,8 @@
 """What a gate times: PEER's layer, what it is compared with, and a GEMM as control."""
 
-from suites.speed.case import Cell, Phase
-from suites.speed.grid import ONE_GPU, TWO_CORES, Machine, comparison, controls
-from suites.speed.matched import Options, Point, baseline
+from suites.speed.cells.case import Cell, Phase
+from suites.speed.cells.grid import ONE_GPU, TWO_CORES, Machine, comparison, controls
+from suites.speed.cells.matched import Options, Point, baseline
 
 FORWARD = ("dense", "topk_moe", "pkm", "peer")
 TRAINING = ("dense", "peer")

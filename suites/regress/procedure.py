@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from suites.records.statistics import Decision, Estimate, Rounds, decide_runs
+from suites.analysis.statistics import Decision, Estimate, Rounds, decide_runs
 
 ROUNDS = 7
 RUNS = 3  # at most: all cells, cells that were not the same, cells that are still undecided

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from suites.records.causes import explained
-from suites.records.presence import presence
+from suites.analysis.statistics import Decision, Estimate, join
+from suites.compare.causes import explained
+from suites.compare.presence import presence
+from suites.compare.rendering import render
+from suites.compare.verdict import Row, estimated, verdict
 from suites.records.quantity import Quantity
-from suites.records.rendering import render
-from suites.records.statistics import Decision, Estimate, join
 from suites.records.store import write_text
-from suites.records.verdict import Row, estimated, verdict
 from suites.regress.rounds import Harness
-from suites.speed.case import Cell
+from suites.speed.cells.case import Cell
 
 TIME, COUNT = Quantity("time"), Quantity("count")
 SUITE = "regress"

@@ -13,11 +13,11 @@ from statistics import median
 
 import numpy as np
 
-from suites.records.statistics import Rounds
+from suites.analysis.statistics import Rounds
 from suites.regress.process import Worker
 from suites.regress.worker import Request
 from suites.regress.worktrees import Stage
-from suites.speed.case import Cell
+from suites.speed.cells.case import Cell
 
 ROLES = ("base", "again", "head")
 BLOCKS = 6

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
+from suites.compare.verdict import Row
 from suites.records.commits import Repository
 from suites.records.store import Store
-from suites.records.verdict import Row
 from suites.regress.cells import gate_cells
 from suites.regress.procedure import ROUNDS, gate
 from suites.regress.report import count_rows, time_rows, write

@@ -7,8 +7,8 @@ samples inside a process spread by 2 % with one in ten far slower.
 
 import numpy as np
 
+from suites.analysis.statistics import Rounds
 from suites.records.record import Model
-from suites.records.statistics import Rounds
 from suites.regress.procedure import ROUNDS, gate
 
 SAMPLES = 20

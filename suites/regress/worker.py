@@ -9,7 +9,7 @@ from pydantic import Field
 
 from suites.records.record import Model
 from suites.regress.clock import ProcessorTimer
-from suites.speed.case import Cell
+from suites.speed.cells.case import Cell
 
 MODULES = ("peer", "baselines", "suites.layers")
 WARM_UP_S = 0.3
@@ -67,7 +67,7 @@ def check_imports(tree: Path) -> None:
 
 
 def built(cell: Cell, exact: bool, slowdown: float) -> tuple[Any, Reply]:
-    from suites.speed.cells import prepare
+    from suites.speed.harness.prepared import prepare
 
     prepared = prepare(cell, ProcessorTimer() if cell.device == "cpu" else None)
     if exact:

@@ -4,10 +4,9 @@ A stage is a folder to import from: `peer`, `baselines` and the registry `suites
 commit, everything else in `suites` of the harness that runs: one ruler for both commits.
 """
 
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,20 +27,18 @@ class Stage:
 @contextmanager
 def stages(repository: Repository, commits: list[str]) -> Iterator[list[Stage]]:
     """A stage per commit, removed afterwards; raises UserError where a commit lacks a package."""
-    with tempfile.TemporaryDirectory(prefix="peer-regress-") as temporary:
-        made = []
-        try:
-            for commit in dict.fromkeys(commits):
-                tree = Path(temporary) / commit[:12]
-                made.append(tree)
-                git(repository, "worktree", "add", "--detach", str(tree), commit)
-            yield [
-                stage(commit, Path(temporary) / commit[:12], Path(temporary) / f"stage-{role}")
-                for role, commit in enumerate(commits)
-            ]
-        finally:
-            for tree in made:
-                git(repository, "worktree", "remove", "--force", str(tree))
+    with (
+        tempfile.TemporaryDirectory(prefix="peer-regress-") as temporary,
+        ExitStack() as trees,
+    ):
+        tree = {
+            commit: trees.enter_context(repository.worktree(commit, Path(temporary) / commit[:12]))
+            for commit in dict.fromkeys(commits)
+        }
+        yield [
+            stage(commit, tree[commit], Path(temporary) / f"stage-{role}")
+            for role, commit in enumerate(commits)
+        ]
 
 
 def stage(commit: str, tree: Path, folder: Path) -> Stage:
@@ -54,11 +51,3 @@ def stage(commit: str, tree: Path, folder: Path) -> Stage:
     for name in MEASURED:
         (folder / name).symlink_to(tree / name)
     return Stage(commit, tree, folder)
-
-
-def git(repository: Repository, *arguments: str) -> None:
-    done = subprocess.run(
-        ["git", "-C", str(repository.root), *arguments], capture_output=True, text=True
-    )
-    if done.returncode:
-        raise UserError(f"git {' '.join(arguments[:2])} failed: {done.stderr.strip()}")

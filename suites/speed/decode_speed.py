@@ -7,10 +7,10 @@ Run: python -m suites run decode_speed
 Read: results/tables/decode_speed-tiny.md; on a GPU caches are flushed before every call.
 """
 
-from suites.speed.case import Cell
-from suites.speed.command import planner, speed_command
-from suites.speed.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
-from suites.speed.matched import Point
+from suites.speed.cells.case import Cell
+from suites.speed.cells.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
+from suites.speed.cells.matched import Point
+from suites.speed.harness.command import planner, speed_command
 
 SUITE = "decode_speed"
 ROWS: tuple[Row, ...] = (

@@ -7,8 +7,8 @@ Run: python -m suites run speed
 Read: one table per suite; -k takes cells of all of them.
 """
 
-from suites.registry import load
-from suites.speed.command import SPEED_SUITES, speed_command
+from suites.registry import SPEED_SUITES, load
+from suites.speed.harness.command import speed_command
 
 PROFILES = {
     profile: tuple(cell for suite in SPEED_SUITES for cell in load(suite).PROFILES[profile])

@@ -10,10 +10,10 @@ Read: results/tables/experts_speed-tiny.md; a bag reads one table, half the work
 
 from pathlib import Path
 
-from suites.speed.case import Cell, Routing
-from suites.speed.command import planner, speed_command
-from suites.speed.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
-from suites.speed.matched import Point
+from suites.speed.cells.case import Cell, Routing
+from suites.speed.cells.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
+from suites.speed.cells.matched import Point
+from suites.speed.harness.command import planner, speed_command
 
 SUITE = "experts_speed"
 ROWS: tuple[Row, ...] = (
@@ -52,7 +52,7 @@ def profile(
 
 def recorded(cells: list[Cell], path: Path) -> list[Cell]:
     """The first comparison of this suite in `cells`, with the ids of the file at `path`."""
-    from suites.speed.routing import load_recorded, recorded_shape
+    from suites.speed.subjects.routing import load_recorded, recorded_shape
 
     digest = load_recorded(path)
     _, active_experts, experts = recorded_shape(digest)

@@ -7,10 +7,10 @@ Run: python -m suites run layer_speed
 Read: results/tables/layer_speed-tiny.md; ratios hold within a group, times only on one machine.
 """
 
-from suites.speed.case import Cell, Phase
-from suites.speed.command import planner, speed_command
-from suites.speed.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
-from suites.speed.matched import Point
+from suites.speed.cells.case import Cell, Phase
+from suites.speed.cells.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
+from suites.speed.cells.matched import Point
+from suites.speed.harness.command import planner, speed_command
 
 SUITE = "layer_speed"
 TRAINING: tuple[Phase, ...] = ("forward", "backward", "training_step")

@@ -8,10 +8,10 @@ Read: results/tables/model_speed-tiny.md; tokens/s and peak bytes of a whole tra
 """
 
 from suites.language_model.case import Backbone
-from suites.speed.case import Cell
-from suites.speed.command import planner, speed_command
-from suites.speed.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
-from suites.speed.matched import Point
+from suites.speed.cells.case import Cell
+from suites.speed.cells.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
+from suites.speed.cells.matched import Point
+from suites.speed.harness.command import planner, speed_command
 
 SUITE = "model_speed"
 

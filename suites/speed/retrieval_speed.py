@@ -7,10 +7,10 @@ Run: python -m suites run retrieval_speed
 Read: results/tables/retrieval_speed-tiny.md; `dim` is the query's width.
 """
 
-from suites.speed.case import Cell
-from suites.speed.command import planner, speed_command
-from suites.speed.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
-from suites.speed.matched import DIM_KEY, Point
+from suites.speed.cells.case import Cell
+from suites.speed.cells.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
+from suites.speed.cells.matched import DIM_KEY, Point
+from suites.speed.harness.command import planner, speed_command
 
 SUITE = "retrieval_speed"
 ROWS: tuple[Row, ...] = (

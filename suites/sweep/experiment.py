@@ -1,16 +1,15 @@
-"""What a training experiment is: methods and numbers per profile, and the verb that runs it."""
+"""What a training experiment is: methods and numbers per profile, and the cases they make."""
 
 import json
 from itertools import product
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import click
 from pydantic import Field, JsonValue, PositiveFloat
 
 from suites.errors import UserError
-from suites.language_model.case import Backbone, Evaluation, Optimization, Text, TrainingCase
+from suites.language_model.case import Backbone, Optimization, TrainingCase
 from suites.records.record import Model, ResultFile, canonical, digest
+from suites.text.case import Evaluation, Text
 
 BYTES = 256  # token ids of the default tokenizer
 
@@ -90,93 +89,6 @@ class Profile(Model):
                 self.seeds, self.budgets_flops, self.backbones, self.arms
             )
         ]
-
-
-def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> click.Command:
-    """The `run` verb of a training suite; `card` is its module's docstring."""
-
-    @click.command(name=suite, help=card)
-    @click.option(
-        "--profile", default="tiny", show_default=True, help=f"one of {', '.join(profiles)}"
-    )
-    @click.option(
-        "--data",
-        multiple=True,
-        metavar="FILE",
-        help="parquet, jsonl or text file with documents, or hf://datasets/OWNER/NAME@REVISION/FILE; "
-        "repeatable. Default: the running Python's standard library.",
-    )
-    @click.option(
-        "--held-out",
-        multiple=True,
-        metavar="FILE",
-        help="validation documents; default: one document in 50 of --data",
-    )
-    @click.option(
-        "--tokenizer", type=click.Path(path_type=Path), help="a SentencePiece file; default: bytes"
-    )
-    @click.option(
-        "--layer",
-        "layers",
-        multiple=True,
-        help="only these layers, registered ones outside the profile too; repeatable",
-    )
-    @click.option("--seeds", type=click.IntRange(min=1), help="number of seeds")
-    @click.option(
-        "--budget",
-        type=click.FloatRange(min=0, min_open=True),
-        help="training FLOPs per run, instead of the profile's",
-    )
-    @click.option(
-        "--evaluation",
-        "evaluations",
-        multiple=True,
-        metavar="NAME[=FILE]",
-        help="evaluate every run on curation, lambada, pile, wikitext or c4 too: the hub's file, or "
-        "FILE as for --data; FILE#sha256=HEX is checked; repeatable",
-    )
-    @click.option(
-        "--checkpoint-interval",
-        "checkpoint_interval_s",
-        type=click.FloatRange(min=0),
-        default=120,
-        show_default=True,
-        help="seconds between two checkpoints of a run; shorter runs write none",
-    )
-    @click.option(
-        "--jobs",
-        type=click.IntRange(min=1),
-        help="processes at a time; default: one per core on a CPU",
-    )
-    @click.option(
-        "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
-    )
-    @click.option(
-        "--plan",
-        is_flag=True,
-        help="print runs, FLOPs, tokens, memory and estimated time; start nothing",
-    )
-    def command(profile, layers, seeds, budget, plan, **how):
-        from suites.language_model.plan import plan_text
-        from suites.language_model.sweep import How, sweep
-
-        if profile not in profiles:
-            raise UserError(f"{suite} has no profile {profile!r}; it has {', '.join(profiles)}")
-        chosen = profiles[profile]
-        changes: dict[str, Any] = {}
-        if layers:
-            changes["arms"] = chosen.only(layers)
-        if seeds:
-            changes["seeds"] = tuple(range(seeds))
-        if budget:
-            changes["budgets_flops"] = (budget,)
-        chosen = chosen.model_copy(update=changes)
-        if plan:
-            click.echo(plan_text(suite, profile, chosen, How(**how)))
-            return 0
-        return sweep(suite, profile, chosen, How(**how))
-
-    return command
 
 
 def planned(profiles: dict[str, Profile], profile: str, files: list[ResultFile]) -> list[str]:

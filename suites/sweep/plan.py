@@ -11,11 +11,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from suites.experiment import Profile
-from suites.language_model.case import Text, TrainingCase
+from suites.language_model.case import TrainingCase
 from suites.language_model.decoder import Decoder
-from suites.language_model.sweep import How
-from suites.language_model.tokenizer import tokenizer
 from suites.language_model.train import step_count
 from suites.measure.environment import environment
 from suites.measure.meta import on_meta
@@ -23,6 +20,10 @@ from suites.records.budget import Budget
 from suites.records.cells import flat, short
 from suites.records.record import Environment, Model, Record, ResultFile, canonical, digest
 from suites.records.store import Store
+from suites.sweep.experiment import Profile
+from suites.sweep.run import How
+from suites.text.case import Text
+from suites.text.tokenizer import tokenizer
 
 ASSUMED_FLOPS_PER_S = {"cpu": 1e10, "cuda": 2e14}  # of one run; a guess, and printed as one
 START_S = 1.0  # of a run: to build the model and to write the record

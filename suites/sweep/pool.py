@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from suites.errors import UserError
 from suites.language_model.case import TrainingCase
-from suites.language_model.corpus import Corpus
-from suites.language_model.evaluations import Prepared
 from suites.language_model.train import dump
 from suites.measure.environment import ROOT, code, environment
 from suites.records.record import Record, ResultFile, digest
 from suites.records.store import Store, read, write
+from suites.text.corpus import Corpus
+from suites.text.evaluations import Prepared
 
 FINAL = ("ok", "diverged")  # the same code gives these again; other ends are worth another try
 
@@ -150,7 +150,7 @@ def terminated(workers: list["Worker"], stop: threading.Event) -> Iterator[None]
 
 
 class Worker:
-    """A `suites.language_model.worker` process, started when it is needed and again after its death."""
+    """A `suites.sweep.worker` process, started when it is needed and again after its death."""
 
     def __init__(self, slot: int, stop: threading.Event) -> None:
         self.slot, self.stop = slot, stop
@@ -160,7 +160,7 @@ class Worker:
         if self.process is None or self.process.poll() is not None:
             self.close()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "suites.language_model.worker"],
+                [sys.executable, "-m", "suites.sweep.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

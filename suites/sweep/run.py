@@ -8,17 +8,17 @@ import click
 import torch
 
 from suites.errors import UserError
-from suites.experiment import BYTES, Profile
-from suites.language_model.corpus import prepare
-from suites.language_model.evaluations import Gap, Prepared, prepare_set
-from suites.language_model.runner import Runs, Texts, run_cases
-from suites.language_model.sources import source
-from suites.language_model.tokenizer import Tokenizer, tokenizer
+from suites.figures import FIGURES, save
 from suites.language_model.train import preflight
-from suites.measure.environment import ROOT, environment
-from suites.records.figures import FIGURES, save
-from suites.records.store import Store, write, write_text
-from suites.records.tables import TABLES
+from suites.measure.environment import environment
+from suites.records.store import RESULTS, Store, write, write_text
+from suites.sweep.experiment import BYTES, Profile
+from suites.sweep.pool import Runs, Texts, run_cases
+from suites.tables import TABLES
+from suites.text.corpus import prepare
+from suites.text.evaluations import Gap, Prepared, prepare_set
+from suites.text.sources import source
+from suites.text.tokenizer import Tokenizer, tokenizer
 
 
 class How(NamedTuple):
@@ -33,7 +33,7 @@ class How(NamedTuple):
     results: Path | None
 
     def store(self) -> Store:
-        return Store(self.results or ROOT / "results")
+        return Store(self.results or RESULTS)
 
     def jobs_for(self, profile: Profile) -> int:
         """One run at a time on a GPU, one per core on a CPU, unless stated."""

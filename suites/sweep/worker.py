@@ -21,12 +21,12 @@ from typing import Any
 import torch
 import torch._dynamo  # optimizers import it when they are made
 
-from suites.language_model import evaluations
 from suites.language_model.case import TrainingCase
 from suites.language_model.checkpoint import Checkpoint
-from suites.language_model.corpus import load
 from suites.language_model.train import dump, train
 from suites.records.record import Record
+from suites.text import evaluations
+from suites.text.corpus import load
 
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 

@@ -1,17 +1,17 @@
 """Tables of experiments that vary a layer: a row per arm and its difference to a reference."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
 
-from suites.records.arms import Comparison, arms, failures
+from suites.analysis.arms import Comparison, arms, failures
 from suites.records.budget import Budget
 from suites.records.published import table2
 from suites.records.record import ResultFile
-from suites.records.sheet import Sheet
-from suites.records.tables.training import described
+from suites.registry import load
+from suites.tables.sheet import Sheet
+from suites.tables.training import described
 
 # metric → column, its format
 SHOWN = {
@@ -34,6 +34,12 @@ LEAKS = {
     for mode in ("training", "evaluation")
     for what in ("future", "batch")
 }
+PAPER = ("the paper's values are of 6e18 FLOPs on C4: only directions compare with ours",)
+EXPERTS, NORM, LAYER = (
+    {"N": "options.experts"},
+    {"query norm": "options.query_norm"},
+    {"method": "layer"},
+)
 
 
 class Matched(NamedTuple):
@@ -149,63 +155,10 @@ def published(rows: pd.DataFrame) -> dict[str, list[float | None]]:
     }
 
 
-def sheets(form: Form) -> Callable[[list[ResultFile]], list[Sheet]]:
-    return partial(one_sheet, form=form)
+def form_of(suite: str) -> Form:
+    """What the module of `suite` says about its table."""
+    return load(suite).FORM
 
 
-def one_sheet(files: list[ResultFile], form: Form) -> list[Sheet]:
-    return [sheet(files, form)]
-
-
-PAPER = ("the paper's values are of 6e18 FLOPs on C4: only directions compare with ours",)
-EXPERTS, NORM, LAYER = (
-    {"N": "options.experts"},
-    {"query norm": "options.query_norm"},
-    {"method": "layer"},
-)
-
-FORMS = {
-    "number_of_experts": Form(Comparison(EXPERTS, "N"), more=USAGE, published=True, notes=PAPER),
-    "query_norm": Form(
-        Comparison(EXPERTS | NORM, "query norm", within=("N",)),
-        more=USAGE,
-        published=True,
-        notes=PAPER,
-    ),
-    "active_experts": Form(
-        Comparison(
-            {"hk": ("options.heads", "options.topk"), "h": "options.heads"}, "hk", within=("h",)
-        ),
-        notes=("the paper shows hk from 32 to 512 at 1024² experts, as a picture only",),
-    ),
-    "equal_time": Form(
-        Comparison(LAYER, "method"),
-        matched=(FLOPS, Matched(SECONDS, seconds)),
-        measured=(SECONDS,),
-        notes=(
-            "budgets per method are chosen so that training takes equally long",
-            "the column of seconds is measured and differs between repetitions",
-        ),
-    ),
-    "equal_parameters": Form(
-        Comparison(LAYER, "method"), matched=(FLOPS, Matched("parameter mismatch", parameters))
-    ),
-    "router_flops": Form(
-        Comparison(LAYER | {"budget": "budget_flops"}, "method"),
-        notes=("the larger budget is the smaller one once the router's FLOPs are not counted",),
-    ),
-    "keys": Form(Comparison({"keys shared": "options.shared_keys"}, "keys shared"), more=USAGE),
-    "scores": Form(Comparison({"scores": "options.scores"}, "scores"), more=USAGE),
-    "init": Form(Comparison({"init": "options.init"}, "init"), more=USAGE),
-    "sparse_layers": Form(Comparison({"blocks": "sites"}, "blocks"), more=USAGE),
-    "usage": Form(Comparison(LAYER | NORM, "method"), more=USAGE),
-    "causality": Form(
-        Comparison(LAYER | NORM, "method"),
-        more=LEAKS,
-        notes=(
-            "leak: mean KL divergence between predictions before and after other tokens are replaced",
-            "future: those of the second half of a sequence; batch: those of the other sequences",
-            "0 is exact",
-        ),
-    ),
-}
+def sheets(files: list[ResultFile]) -> list[Sheet]:
+    return [sheet(files, form_of(files[0].suite))]

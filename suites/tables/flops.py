@@ -7,7 +7,7 @@ import pandas as pd
 
 from suites.records.budget import Budget
 from suites.records.record import Record, ResultFile
-from suites.records.sheet import Sheet
+from suites.tables.sheet import Sheet
 
 COUNTERS = {
     "fvcore forward": "forward_flops",

@@ -6,16 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from suites.records import isoflop
-from suites.records.isoflop import Curve
+from suites.analysis.curves import CONFIDENCE, REPLICATES, Curve, curves, spikes
 from suites.records.published import table1
 from suites.records.record import Record, ResultFile
-from suites.records.sheet import Sheet
-from suites.records.tables.training import described
+from suites.tables.sheet import Sheet
+from suites.tables.training import described
 
 METHOD = (
     "minimum of a parabola of mean loss in log parameters; low and high bound "
-    f"{isoflop.CONFIDENCE:.0%} of {isoflop.REPLICATES} bootstrap replicates over seeds"
+    f"{CONFIDENCE:.0%} of {REPLICATES} bootstrap replicates over seeds"
 )
 CLAIM = (
     "the paper claims the lowest compute-optimal perplexity for PEER at both its budgets, 6e18 and "
@@ -27,10 +26,10 @@ C4 = "c4"
 
 def sheets(files: list[ResultFile]) -> list[Sheet]:
     """The optima first, then the points; refuses points whose training FLOPs miss the budget by 2 %."""
-    curves = isoflop.curves(files)
+    found = curves(files)
     title = f"{files[0].suite}, profile {files[0].profile}"
     records = list(chain.from_iterable(file.records for file in files))
-    return [optima(title, curves, described(files)), points(title, curves, records)]
+    return [optima(title, found, described(files)), points(title, found, records)]
 
 
 def optima(title: str, curves: list[Curve], notes: list[str]) -> Sheet:
@@ -197,7 +196,7 @@ def troubles(records: list[Record]) -> list[str]:
     said = []
     for record in records:
         case = record.case
-        reason = isoflop.spikes(record) if record.status == "ok" else record.reason
+        reason = spikes(record) if record.status == "ok" else record.reason
         if reason:
             backbone = case["backbone"]
             said.append(

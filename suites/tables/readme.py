@@ -3,7 +3,7 @@
 import re
 
 from suites.errors import UserError
-from suites.records.sheet import Sheet
+from suites.tables.sheet import Sheet
 
 BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -7,7 +7,7 @@ import pandas as pd
 from suites.errors import UserError
 from suites.records.budget import Budget
 from suites.records.record import Record, ResultFile
-from suites.records.sheet import Sheet
+from suites.tables.sheet import Sheet
 
 FORMATS = {
     "median ms": ",.4g",

@@ -4,12 +4,11 @@ from typing import Any
 
 import pandas as pd
 
-from suites.records import isoflop
-from suites.records.isoflop import Curve
+from suites.analysis.curves import Curve, curves
 from suites.records.record import ResultFile
-from suites.records.sheet import Sheet
-from suites.records.tables.isoflop import published_beside
-from suites.records.tables.training import described
+from suites.tables.isoflop import published_beside
+from suites.tables.sheet import Sheet
+from suites.tables.training import described
 
 # metric prefix → name, in the paper's order
 SETS = {
@@ -27,20 +26,20 @@ MODEL = (
 
 def sheets(files: list[ResultFile]) -> list[Sheet]:
     """Perplexities in the paper's form, then all that was measured on each set."""
-    curves = isoflop.curves(files)
+    found = curves(files)
     title = f"{files[0].suite}, profile {files[0].profile}"
     notes = [
         MODEL,
         *(
             f"{curve.label} at {curve.budget_flops:.2g} FLOPs: {curve.unfit}; its best rung stands here"
-            for curve in curves
+            for curve in found
             if curve.unfit
         ),
         *sources(files),
-        *gaps(curves),
+        *gaps(found),
         *described(files),
     ]
-    return [perplexities(title, curves, notes), details(title, curves, notes)]
+    return [perplexities(title, found, notes), details(title, found, notes)]
 
 
 def model_runs(curve: Curve) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import pandas as pd
 from suites.errors import UserError
 from suites.records.budget import Budget
 from suites.records.record import ResultFile, digest
-from suites.records.sheet import Sheet
+from suites.tables.sheet import Sheet
 
 FORMATS = {
     "learning rate": "g",

@@ -3,22 +3,20 @@
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-import platformdirs
 from pydantic import ValidationError
 from tqdm import tqdm
 
 from suites.errors import UserError
-from suites.language_model.case import Text
-from suites.language_model.sources import Source
-from suites.language_model.tokenizer import Tokenizer
 from suites.records.record import Model, canonical, digest
+from suites.text.cache import cache_root, written
+from suites.text.case import Text
+from suites.text.sources import Source
+from suites.text.tokenizer import Tokenizer
 
 FORMAT = 1
 SPLITS = ("train", "validation")
@@ -81,11 +79,6 @@ def prepare(source: Source, held_out: Source | None, tokenizer: Tokenizer) -> Co
     return corpus
 
 
-def cache_root() -> Path:
-    """PEER_SUITE_CACHE, or the platform's folder for caches."""
-    return Path(os.environ.get("PEER_SUITE_CACHE") or platformdirs.user_cache_dir("peer-suite"))
-
-
 def load(folder: Path) -> Corpus:
     """Opens a prepared corpus without reading its tokens; raises UserError when it is damaged."""
     try:
@@ -114,11 +107,7 @@ def damaged(folder: Path, what: str) -> UserError:
 
 
 def build(folder: Path, source: Source, held_out: Source | None, tokenizer: Tokenizer) -> None:
-    """Writes into a temporary folder and renames it: a cache is whole or not there."""
-    temporary: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    with written(folder) as temporary:
         splits = write_splits(temporary, source, held_out, tokenizer)
         if not splits["train"].utf8_bytes or not splits["validation"].utf8_bytes:
             side = "train on" if not splits["train"].utf8_bytes else "validate on"
@@ -134,16 +123,6 @@ def build(folder: Path, source: Source, held_out: Source | None, tokenizer: Toke
             **{name: split.model_dump() for name, split in splits.items()},
         }
         (temporary / "corpus.json").write_text(canonical(stated), encoding="utf-8")
-        try:
-            os.rename(temporary, folder)
-        except OSError:
-            if not folder.exists():  # else another process was faster with the same content
-                raise
-    except OSError as error:
-        raise UserError(f"cannot write the token cache {folder}: {error.strerror}") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_splits(

@@ -5,10 +5,7 @@ What is done to each text stands in its entry of `SETS`; the paper states nothin
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -19,11 +16,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from suites.errors import UserError
-from suites.language_model.case import Evaluation
-from suites.language_model.corpus import TOGETHER, cache_root, width
-from suites.language_model.sources import rows, short_names
-from suites.language_model.tokenizer import Tokenizer
 from suites.records.record import Model, canonical, digest
+from suites.text.cache import cache_root, written
+from suites.text.case import Evaluation
+from suites.text.corpus import TOGETHER, width
+from suites.text.sources import rows, short_names
+from suites.text.tokenizer import Tokenizer
 
 FORMAT = 1
 Rows = Iterable[dict[str, Any]]
@@ -201,19 +199,9 @@ def content_digest(folder: Path) -> str:
 
 
 def build(folder: Path, name: str, location: str, tokenizer: Tokenizer, most_tokens: int) -> None:
-    """Writes into a temporary folder and renames it: a cache is whole or not there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with written(folder) as temporary:
         stated = write_set(temporary, name, location, tokenizer, most_tokens)
         (temporary / "set.json").write_text(canonical(stated), encoding="utf-8")
-        try:
-            os.rename(temporary, folder)
-        except OSError:
-            if not folder.exists():  # else another process was faster with the same content
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_set(

@@ -8,8 +8,7 @@ import click
 from suites.errors import UserError
 from suites.paper import claims
 from suites.records.record import ResultFile
-from suites.records.store import Store
-from suites.verbs.tables import RESULTS
+from suites.records.store import RESULTS, Store
 
 
 @click.command(name="claims", help=__doc__)

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import click
 
+from suites.compare.findings import compare
+from suites.compare.paper import compare_paper
+from suites.compare.rendering import FORMATS, Format, render
+from suites.compare.sides import PAPER, side
+from suites.compare.verdict import exit_status
 from suites.errors import UserError
 from suites.records.commits import Repository
-from suites.records.compare import compare
-from suites.records.paper import compare_paper
-from suites.records.rendering import FORMATS, Format, render
-from suites.records.sides import PAPER, side
-from suites.records.store import Store
-from suites.records.verdict import exit_status
-from suites.verbs.tables import RESULTS
+from suites.records.store import RESULTS, Store
 
 
 @click.command(name="compare", help=__doc__)

@@ -5,10 +5,9 @@ from pathlib import Path
 import click
 
 from suites.errors import UserError
-from suites.records.figures import FIGURES, save
+from suites.figures import FIGURES, save
 from suites.records.record import ResultFile
-from suites.records.store import Store
-from suites.verbs.tables import RESULTS
+from suites.records.store import RESULTS, Store
 
 
 @click.command(name="figures", help=__doc__)

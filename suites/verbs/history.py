@@ -5,10 +5,9 @@ from pathlib import Path
 import click
 from tabulate import tabulate
 
+from suites.compare.history import bisect_help, history, plot
 from suites.records.commits import Repository
-from suites.records.history import bisect_help, history, plot
-from suites.records.store import Store
-from suites.verbs.tables import RESULTS
+from suites.records.store import RESULTS, Store
 
 
 @click.command(name="history", help=__doc__)

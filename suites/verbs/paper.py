@@ -5,12 +5,12 @@ table1 alone: without it, its tables name the sets as gaps.
 """
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import click
 
 from suites.errors import UserError
+from suites.sweep.command import how_options
 
 # In the order of the paper, then what it leaves open; each takes runs of those before it.
 ARTEFACTS = (
@@ -40,34 +40,12 @@ ARTEFACTS = (
     type=click.Choice(ARTEFACTS),
     help="only this suite; repeatable",
 )
-@click.option("--data", multiple=True, metavar="FILE", help="as for `suites run`")
-@click.option("--held-out", multiple=True, metavar="FILE", help="as for `suites run`")
-@click.option("--tokenizer", type=click.Path(path_type=Path), help="as for `suites run`")
-@click.option(
-    "--evaluation",
-    "evaluations",
-    multiple=True,
-    metavar="NAME[=FILE]",
-    help="a set for table1, as for `suites run`; repeatable",
-)
-@click.option(
-    "--checkpoint-interval",
-    "checkpoint_interval_s",
-    type=click.FloatRange(min=0),
-    default=120,
-    show_default=True,
-    help="seconds between two checkpoints of a run",
-)
-@click.option("--jobs", type=click.IntRange(min=1), help="processes at a time")
-@click.option(
-    "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
-)
-@click.option("--plan", is_flag=True, help="print all plans and their total; start nothing")
+@how_options
 def command(
     profile: str, only: tuple[str, ...], evaluations: tuple[str, ...], plan: bool, **given: Any
 ) -> int:
-    from suites.language_model.sweep import How, sweep
     from suites.registry import load
+    from suites.sweep.run import How, sweep
 
     suites = [suite for suite in ARTEFACTS if not only or suite in only]
     for suite in suites:
@@ -91,7 +69,7 @@ def command(
 
 def print_plans(profile: str, chosen: dict[str, Any], hows: dict[str, Any]) -> None:
     """Each suite's plan, and what they cost together when every run is made once."""
-    from suites.language_model.plan import plan_text, total_text
+    from suites.sweep.plan import plan_text, total_text
 
     for suite, own in chosen.items():
         click.echo(f"# {suite}\n\n{plan_text(suite, profile, own, hows[suite])}\n")
@@ -103,7 +81,7 @@ def finish(profile: str, suites: list[str], store: Any) -> None:
     from suites.measure.environment import code, environment
     from suites.paper import claims
     from suites.records.store import read, write_text
-    from suites.records.tables import TABLES
+    from suites.tables import TABLES
     from suites.verbs.claims import made
 
     where = code(), environment()

@@ -5,9 +5,8 @@ from pathlib import Path
 import click
 
 from suites.errors import UserError
-from suites.records.store import Store, publish, read
+from suites.records.store import RESULTS, Store, publish, read
 from suites.registry import load
-from suites.verbs.tables import RESULTS
 
 
 @click.command(name="publish", help=__doc__)

@@ -2,12 +2,11 @@
 
 import click
 
+from suites.compare.rendering import FORMATS, Format, render
+from suites.compare.verdict import exit_status
 from suites.errors import UserError
 from suites.records.commits import Repository
-from suites.records.rendering import FORMATS, Format, render
-from suites.records.store import Store
-from suites.records.verdict import exit_status
-from suites.verbs.tables import RESULTS
+from suites.records.store import RESULTS, Store
 
 
 @click.command(name="regress", help=__doc__)

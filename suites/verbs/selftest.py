@@ -2,11 +2,10 @@
 
 import click
 
-from suites.records.causes import CONTROLS
+from suites.compare.causes import CONTROLS
 from suites.records.commits import Repository
-from suites.records.store import Store
+from suites.records.store import RESULTS, Store
 from suites.verbs.regress import chosen_device
-from suites.verbs.tables import RESULTS
 
 SLOWDOWNS = (0.05, 0.10)
 FALSE_ALARMS_AT_MOST = 0.01

@@ -8,16 +8,15 @@ import click
 from suites.errors import UserError
 from suites.paper import claims
 from suites.records import schema
-from suites.records.readme import with_tables
 from suites.records.record import ResultFile
-from suites.records.sheet import Sheet
-from suites.records.store import Store, write_text
-from suites.records.tables import TABLES
-from suites.registry import SUITES
+from suites.records.store import RESULTS, Store, write_text
+from suites.registry import PAPER_SUITES
+from suites.tables import TABLES
+from suites.tables.readme import with_tables
+from suites.tables.sheet import Sheet
 
 # Suites whose tables a paper would print.
-PAPER = {"claims"} | {n for n, module in SUITES.items() if module.startswith("suites.paper.")}
-RESULTS = Path(__file__).resolve().parents[2] / "results"
+PAPER = {"claims", *PAPER_SUITES}
 
 
 @click.command(name="tables", help=__doc__)

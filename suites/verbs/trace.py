@@ -24,10 +24,10 @@ def command(
     import torch
     from tabulate import tabulate
 
-    from suites.experiment import Profile
-    from suites.language_model.plan import UNREAD
     from suites.language_model.trace import trace
     from suites.registry import load
+    from suites.sweep.experiment import Profile
+    from suites.sweep.plan import UNREAD
 
     known = load(suite).PROFILES
     chosen = known.get(profile)

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
+from suites.analysis.arms import Comparison, arms
 from suites.errors import UserError
-from suites.records.arms import Comparison, arms
-from suites.records.figures import FIGURES
+from suites.figures import FIGURES
 from suites.records.record import Code, Environment, Record, ResultFile
-from suites.records.tables import TABLES
+from suites.tables import TABLES
 
 ENVIRONMENT = Environment(
     platform="p", cpu="c", cores=2, memory_bytes=1, gpu=None, python="3.11", packages={}

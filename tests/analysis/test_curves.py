@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from suites.analysis.curves import curves, spikes
 from suites.errors import UserError
-from suites.records import isoflop
-from suites.records.figures import FIGURES, save
+from suites.figures import FIGURES, save
 from suites.records.record import Record, ResultFile
-from suites.records.tables import TABLES
+from suites.tables import TABLES
 from tests.records.conftest import result_file
 
 BEST = {"dense": 1e5, "peer": 3e5}  # compute-optimal parameters
@@ -64,11 +64,11 @@ def ladder(sizes=SIZES, seeds=(0, 1, 2), **changes) -> ResultFile:
 
 
 def test_the_minimum_is_found_with_its_interval() -> None:
-    curves = isoflop.curves([ladder()])
-    assert [(c.label, c.budget_flops) for c in curves] == [
+    found = curves([ladder()])
+    assert [(c.label, c.budget_flops) for c in found] == [
         (layer, budget) for budget in BUDGETS for layer in BEST
     ]
-    for curve in curves:
+    for curve in found:
         optimum = curve.optimum
         assert optimum is not None
         assert optimum.parameters == pytest.approx(BEST[curve.layer], rel=0.1)
@@ -80,8 +80,8 @@ def test_the_minimum_is_found_with_its_interval() -> None:
         assert optimum.loss_interval is not None
         assert optimum.loss_interval[0] < optimum.loss < optimum.loss_interval[1]
         assert list(curve.loss_by_seed()) == [0, 1, 2]
-    again = isoflop.curves([ladder()])
-    assert [c.optimum for c in again] == [c.optimum for c in curves]
+    again = curves([ladder()])
+    assert [c.optimum for c in again] == [c.optimum for c in found]
 
 
 def test_the_interval_covers_as_often_as_it_says() -> None:
@@ -101,7 +101,7 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
             noisy.append(
                 r.model_copy(update={"metrics": {**r.metrics, "validation_loss_nats": loss}})
             )
-        (curve,) = isoflop.curves([file.model_copy(update={"records": noisy})])
+        (curve,) = curves([file.model_copy(update={"records": noisy})])
         assert curve.optimum is not None
         assert curve.optimum.loss_interval is not None
         low, high = curve.optimum.loss_interval
@@ -141,7 +141,7 @@ def test_the_papers_gaps_stand_beside_ours() -> None:
 
 def test_points_that_miss_their_budget_are_refused() -> None:
     with pytest.raises(UserError, match="not comparable: training_flops must lie within"):
-        isoflop.curves([ladder(training_flops=1.03e10)])
+        curves([ladder(training_flops=1.03e10)])
 
 
 def test_arms_of_one_layer_are_told_apart() -> None:
@@ -151,8 +151,8 @@ def test_arms_of_one_layer_are_told_apart() -> None:
         other.model_copy(update={"case": other.case | {"options": options | {"query_norm": norm}}})
         for norm in ("batch", None)
     ]
-    curves = isoflop.curves([result_file("c" * 40, records, suite="isoflop")])
-    assert [c.label for c in curves] == ["peer query_norm=batch", "peer query_norm=None"]
+    found = curves([result_file("c" * 40, records, suite="isoflop")])
+    assert [c.label for c in found] == ["peer query_norm=batch", "peer query_norm=None"]
 
 
 def test_a_faster_machine_leaves_what_repeats_as_it_is() -> None:
@@ -170,7 +170,7 @@ def test_a_spike_is_named_and_scatter_is_not() -> None:
 
     def said(losses: list[float]) -> str | None:
         series = {"step": steps, "train_loss_nats": losses}
-        return isoflop.spikes(record("dense", 2e4, 1e10, 0).model_copy(update={"series": series}))
+        return spikes(record("dense", 2e4, 1e10, 0).model_copy(update={"series": series}))
 
     assert said(scatter) is None
     assert "training loss rose by 1.9" in (said(spiked) or "")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from suites.records.judgement import interval, judge, paired, seeds_needed
+from suites.analysis.judgement import interval, judge, paired, seeds_needed
 
 
 def test_pairs_are_by_seed() -> None:

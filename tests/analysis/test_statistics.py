@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from suites.records.statistics import (
+from suites.analysis.statistics import (
     EFFECT,
     MARGIN,
     Rounds,

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from suites.compare.findings import compare
+from suites.compare.sides import committed, side
+from suites.compare.verdict import Row, exit_status
 from suites.errors import UserError
 from suites.records.commits import Repository
-from suites.records.compare import compare
 from suites.records.record import Code, Record
-from suites.records.sides import committed, side
 from suites.records.store import write
-from suites.records.verdict import Row, exit_status
 from tests.records.conftest import Lab, environment, methods, result_file, training
 
 LOSS, SPEED, FLOPS = "validation_loss_nats", "tokens_per_s", "forward_flops_per_token"

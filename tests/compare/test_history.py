@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from suites.records.history import change_points
+from suites.compare.history import change_points
 from tests.records.conftest import Lab, environment, methods
 
 

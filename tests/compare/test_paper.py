@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from suites.compare.paper import compare_paper
+from suites.compare.sides import Side
 from suites.errors import UserError
-from suites.records.paper import compare_paper
-from suites.records.sides import Side
 from suites.records.store import Store
 from tests.records.conftest import methods, result_file, training
 

@@ -13,11 +13,11 @@ import torch
 from suites.errors import UserError
 from suites.language_model.case import Backbone, Optimization, TrainingCase
 from suites.language_model.checkpoint import Checkpoint
-from suites.language_model.corpus import Corpus, prepare
-from suites.language_model.runner import messages
-from suites.language_model.sources import StandardLibrary
-from suites.language_model.tokenizer import Bytes
 from suites.layers import resolve_options
+from suites.sweep.pool import messages
+from suites.text.corpus import Corpus, prepare
+from suites.text.sources import StandardLibrary
+from suites.text.tokenizer import Bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMES = ("train_s", "tokens_per_s", "peak_bytes")
@@ -46,7 +46,7 @@ def worker(corpus: Corpus, checkpoint: Path) -> subprocess.Popen:
         threads=1,
     )
     child = subprocess.Popen(
-        [sys.executable, "-m", "suites.language_model.worker"],
+        [sys.executable, "-m", "suites.sweep.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from suites.language_model import trace as traced
-from suites.language_model.plan import UNREAD
 from suites.paper import methods
+from suites.sweep.plan import UNREAD
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import torch
 from suites.errors import UserError
 from suites.language_model.batches import Batches
 from suites.language_model.case import Backbone, Optimization, TrainingCase
-from suites.language_model.corpus import Corpus, prepare
 from suites.language_model.decoder import Decoder
-from suites.language_model.sources import StandardLibrary
-from suites.language_model.tokenizer import Bytes
 from suites.language_model.train import adamw, schedule, step_count, train
 from suites.layers import LAYERS, resolve_options
+from suites.text.corpus import Corpus, prepare
+from suites.text.sources import StandardLibrary
+from suites.text.tokenizer import Bytes
 
 BACKBONE = Backbone(blocks=2, dim=32, attention_heads=2, context=32)
 SMALL = {

@@ -13,7 +13,7 @@ from suites.records.record import Code, Environment, Record, ResultFile
 from suites.records.store import Store, write
 from suites.registry import SUITES
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = Environment(
     platform="p", cpu="c", cores=2, memory_bytes=1, gpu=None, python="3.11", packages={}
 )

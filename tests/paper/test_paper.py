@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from suites.figures import FIGURES
 from suites.language_model.decoder import Decoder
-from suites.language_model.plan import UNREAD, plan
 from suites.measure.meta import on_meta
 from suites.paper import isoflop, methods, router_flops, tuning
-from suites.records.figures import FIGURES
 from suites.records.store import Store
-from suites.records.tables import TABLES
 from suites.registry import load
+from suites.sweep.plan import UNREAD, plan
+from suites.tables import TABLES
 from suites.verbs.paper import ARTEFACTS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_method_has_the_same_number_of_trials() -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from suites.analysis.statistics import Rounds
+from suites.compare.verdict import exit_status
 from suites.errors import UserError
 from suites.records.commits import Repository
-from suites.records.statistics import Rounds
 from suites.records.store import Store
-from suites.records.verdict import exit_status
 from suites.regress import cells, report, run, worktrees
 from suites.regress.cells import gate_cells
 from suites.regress.procedure import RUNS, gate

@@ -3,7 +3,7 @@
 import pytest
 
 from suites.records.record import Code, Environment, Record, ResultFile
-from suites.speed.case import Cell
+from suites.speed.cells.case import Cell
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import torch
 
 from suites.measure.conditions import Unwatched
 from suites.measure.time import CpuTimer
-from suites.speed import cells, measure
-from suites.speed.cells import prepare
-from suites.speed.demand import Roof
-from suites.speed.estimate import estimate
+from suites.speed.cells.demand import Roof
+from suites.speed.harness import samples
+from suites.speed.harness.estimate import estimate
+from suites.speed.harness.prepared import Prepared, prepare
 
 ROOF = Roof(bytes_per_s=1e10, flops_per_s=1e11)
 
@@ -31,7 +31,7 @@ class Tracing:
         return [1e-3] * count
 
 
-def traced(cell, phase: str) -> tuple[Tracing, cells.Prepared]:
+def traced(cell, phase: str) -> tuple[Tracing, Prepared]:
     prepared = prepare(cell.model_copy(update={"phase": phase}), tracing := Tracing())
     layer = prepared.subject.module
     layer.register_forward_hook(lambda *_: tracing.log.append("forward"))
@@ -81,10 +81,10 @@ def test_training_steps_leave_the_parameters_as_they_were(cell):
 
 
 def test_a_record_is_complete(cell):
-    record = measure.measure(cell, CpuTimer(), ROOF, Unwatched())
+    record = samples.measure(cell, CpuTimer(), ROOF, Unwatched())
     assert record.status == "ok"
     metrics, seconds = record.metrics, record.series["seconds"]
-    assert len(seconds) >= measure.FEWEST
+    assert len(seconds) >= samples.FEWEST
     assert metrics["quartile1_s"] <= metrics["median_s"] <= metrics["quartile3_s"]
     assert metrics["flops"] == metrics["forward_flops"] == 8 * 4 * 16 * 32
     assert metrics["bytes_moved"] == 4 * (2 * 16 * 32 + 2 * 8 * 16)
@@ -105,7 +105,7 @@ def test_operations_match_their_float64_reference(cell, layer):
             "matched": None,
         }
     )
-    record = measure.measure(operation, CpuTimer(), ROOF, Unwatched())
+    record = samples.measure(operation, CpuTimer(), ROOF, Unwatched())
     assert record.status == "ok", record.reason
     assert 0 < record.metrics["relative_error"] < 1e-5
 
@@ -122,15 +122,15 @@ def test_a_missing_rival_is_a_named_gap(cell, monkeypatch):
     rival = cell.model_copy(
         update={"layer": "peer_pytorch", "options": {"heads": 2, "topk": 2}, "active_experts": 4}
     )
-    record = measure.measure(rival, CpuTimer(), ROOF, Unwatched())
+    record = samples.measure(rival, CpuTimer(), ROOF, Unwatched())
     assert record.status == "skipped"
     assert "PEER-pytorch is not installed" in record.reason
 
 
 def test_too_large_is_predicted_and_nothing_is_built(cell, monkeypatch):
-    monkeypatch.setattr(measure, "prepare", lambda *_: pytest.fail("built"))
+    monkeypatch.setattr(samples, "prepare", lambda *_: pytest.fail("built"))
     large = cell.model_copy(update={"layer": "peer", "experts": 2**40, "options": {}})
-    record = measure.measure(large, CpuTimer(), ROOF, Unwatched())
+    record = samples.measure(large, CpuTimer(), ROOF, Unwatched())
     assert record.status == "oom"
     assert record.reason.startswith("predicted: needs at least")
 
@@ -148,11 +148,11 @@ def test_a_failure_is_recorded_and_the_next_cell_runs(cell, monkeypatch, raised,
         raise raised
 
     with monkeypatch.context() as patched:
-        patched.setattr(measure, "prepare", fail)
-        record = measure.measure(cell, CpuTimer(), ROOF, Unwatched())
+        patched.setattr(samples, "prepare", fail)
+        record = samples.measure(cell, CpuTimer(), ROOF, Unwatched())
     assert record.status == status
     assert record.reason == f"{type(raised).__name__}: {str(raised).splitlines()[0]}"
-    assert measure.measure(cell, CpuTimer(), ROOF, Unwatched()).status == "ok"
+    assert samples.measure(cell, CpuTimer(), ROOF, Unwatched()).status == "ok"
 
 
 def test_nothing_of_a_failed_cell_is_held_when_memory_is_released(cell, monkeypatch):
@@ -166,9 +166,9 @@ def test_nothing_of_a_failed_cell_is_held_when_memory_is_released(cell, monkeypa
         held.append(weakref.ref(tables))
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(measure, "prepare", fail)
-    monkeypatch.setattr(measure, "release", lambda _: alive.append(held[0]() is not None))
-    measure.measure(cell, CpuTimer(), ROOF, Unwatched())
+    monkeypatch.setattr(samples, "prepare", fail)
+    monkeypatch.setattr(samples, "release", lambda _: alive.append(held[0]() is not None))
+    samples.measure(cell, CpuTimer(), ROOF, Unwatched())
     assert alive == [False]
 
 
@@ -189,6 +189,6 @@ def test_predicted_memory_is_no_more_than_is_needed(cell):
         prepared = prepare(sparse)
         parameters = sum(p.nbytes for p in prepared.subject.module.parameters())
         prepared.sample(1)
-        peak = measure.memory(prepared)["peak_bytes"]
+        peak = samples.memory(prepared)["peak_bytes"]
         optimizer = 2 * parameters if phase == "training_step" else 0
         assert estimate(sparse).bytes <= 1.1 * (parameters + optimizer + peak)

@@ -7,8 +7,8 @@ import pytest
 
 from suites.measure.conditions import GpuWatch
 from suites.records.record import Record
-from suites.speed import bench as bench_module
-from suites.speed.bench import ATTEMPTS, Bench
+from suites.speed.harness import bench as bench_module
+from suites.speed.harness.bench import ATTEMPTS, Bench
 
 
 class FakeNvml:

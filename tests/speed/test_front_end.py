@@ -1,4 +1,4 @@
-"""`pytest suites/speed` and `python -m suites run`, as a user calls them."""
+"""`pytest suites/speed/harness` and `python -m suites run`, as a user calls them."""
 
 import json
 import os
@@ -12,10 +12,11 @@ from suites.errors import UserError
 from suites.measure.conditions import Unwatched
 from suites.records.record import Record
 from suites.records.store import read
-from suites.speed import bench as bench_module
-from suites.speed import command, conftest, decode_speed
-from suites.speed.bench import Bench
-from suites.speed.replay import Replay
+from suites.speed import decode_speed
+from suites.speed.harness import bench as bench_module
+from suites.speed.harness import command, conftest
+from suites.speed.harness.bench import Bench
+from suites.speed.harness.replay import Replay
 
 ROOT = Path(__file__).resolve().parents[2]
 # Four cells: the copy, the GEMM, and one cell twice.
@@ -36,7 +37,7 @@ def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[
 def test_pytest_benchmark_saves_the_samples_and_the_records(tmp_path):
     saved = tmp_path / "benchmark.json"
     done = call(
-        "pytest", "suites/speed", "--benchmark-only", "-k", PAIR, "--results", tmp_path,
+        "pytest", "suites/speed/harness", "--benchmark-only", "-k", PAIR, "--results", tmp_path,
         "--benchmark-json", saved, "--benchmark-save-data", "-p", "no:cacheprovider",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,8 +7,8 @@ import pytest
 from peer import PEER
 from suites.layers import build
 from suites.registry import load
-from suites.speed.command import SPEED_SUITES
-from suites.speed.matched import Point, baseline, touched
+from suites.speed.cells.matched import Point, baseline, touched
+from suites.speed.harness.command import SPEED_SUITES
 
 POINT = Point(dim=64, experts=32**2, heads=4, topk=8, tokens=96)
 

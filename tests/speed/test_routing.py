@@ -6,8 +6,8 @@ import torch
 
 from peer import PEER
 from suites.errors import UserError
-from suites.speed import routing
 from suites.speed.experts_speed import PROFILES, recorded
+from suites.speed.subjects import routing
 
 CELL = PROFILES["tiny"][2]
 

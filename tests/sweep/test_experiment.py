@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 
 from suites.errors import UserError
-from suites.experiment import Arm, Profile, planned
-from suites.language_model.case import Backbone, Evaluation, Optimization, TrainingCase
-from suites.language_model.plan import UNREAD, plan
-from suites.language_model.runner import Runs
+from suites.language_model.case import Backbone, Optimization, TrainingCase
 from suites.language_model.train import dump
 from suites.paper import isoflop, methods
 from suites.records.record import Record, ResultFile
 from suites.records.store import Store
-from suites.registry import SUITES, load
+from suites.registry import PAPER_SUITES, load
+from suites.sweep.experiment import Arm, Profile, planned
+from suites.sweep.plan import UNREAD, plan
+from suites.sweep.pool import Runs
+from suites.text.case import Evaluation
 from tests.records.conftest import environment, training
 
 RATES = Optimization(learning_rate=1e-3, table_rate=1e-2)
-PAPER_SUITES = [name for name, module in SUITES.items() if module.startswith("suites.paper.")]
 
 
 def profile(**changes) -> Profile:

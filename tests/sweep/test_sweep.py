@@ -17,7 +17,7 @@ import pytest
 import suites.__main__ as suites_main
 from suites.records.store import read
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("run", "methods", "--profile", "smoke", "--layer", "dense")
 
 
@@ -121,7 +121,7 @@ def test_a_killed_sweep_resumes_and_repeats_nothing(cache: Path, tmp_path: Path)
 
 def workers_of(sweep: subprocess.Popen) -> list[psutil.Process]:
     children = psutil.Process(sweep.pid).children()
-    return [child for child in children if "suites.language_model.worker" in child.cmdline()]
+    return [child for child in children if "suites.sweep.worker" in child.cmdline()]
 
 
 def test_interrupt_ends_workers_and_keeps_what_finished(cache: Path, tmp_path: Path) -> None:
@@ -190,6 +190,30 @@ def test_a_layer_is_one_file_and_one_line(suites, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert re.search(r"^\| linear +\|", done.stdout, re.M)
     assert re.search(r"\| none\+dirty +\|", done.stdout)
+
+
+def test_an_experiment_is_one_file_and_one_line(suites, tmp_path: Path) -> None:
+    root = copy_of_the_suite(tmp_path / "copy")
+    keys = (root / "suites" / "paper" / "keys.py").read_text()
+    (root / "suites" / "paper" / "topk.py").write_text(
+        keys.replace("shared_keys=shared", "topk=topk")
+        .replace("for shared in (True, False)", "for topk in (8, 16)")
+        .replace(
+            '{"keys shared": "options.shared_keys"}, "keys shared"', '{"k": "options.topk"}, "k"'
+        )
+        .replace('training_command("keys"', 'training_command("topk"')
+    )
+    registry = root / "suites" / "registry.py"
+    line = '    "keys": Suite("paper.keys", "arms.sheets", "arms.intervals"),\n'
+    added = line.replace("keys", "topk")
+    assert line in registry.read_text()
+    registry.write_text(registry.read_text().replace(line, line + added))
+    results = tmp_path / "results"
+    done = suites("run", "topk", "--profile", "smoke", "--results", results, root=root)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\| +k +\|", done.stdout, re.M)
+    assert re.search(r"^\| +16 +\|", done.stdout, re.M)
+    assert len(list(results.rglob("topk.svg"))) == 1
 
 
 FAULTS = {

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from suites.errors import UserError
-from suites.records.figures import FIGURES, save
+from suites.figures import FIGURES, save
 from suites.records.store import Store, write
-from suites.records.tables import TABLES
+from suites.tables import TABLES
 
 
 def measured(median_s: float, forward_flops: int = 1000, **more) -> dict:

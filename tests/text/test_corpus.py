@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from suites.errors import UserError
-from suites.language_model import corpus as corpora
-from suites.language_model.corpus import SPLITS, fingerprint, prepare
-from suites.language_model.sources import Files, StandardLibrary, source
-from suites.language_model.tokenizer import Bytes, SentencePiece, tokenizer
+from suites.text import corpus as corpora
+from suites.text.corpus import SPLITS, fingerprint, prepare
+from suites.text.sources import Files, StandardLibrary, source
+from suites.text.tokenizer import Bytes, SentencePiece, tokenizer
 
 WORDS = ("the", "expert", "retrieves", "a", "product", "key", "from", "one", "million", "networks")
 

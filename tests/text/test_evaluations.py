@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from suites.errors import UserError
-from suites.language_model.case import Backbone, Optimization, Text, TrainingCase
+from suites.language_model.case import Backbone, Optimization, TrainingCase
 from suites.language_model.decoder import Decoder
 from suites.language_model.evaluate import evaluate_set, last_words
-from suites.language_model.evaluations import SETS, Gap, Prepared, load, prepare_set
-from suites.language_model.sources import HUB
-from suites.language_model.tokenizer import Bytes, SentencePiece
+from suites.text.case import Text
+from suites.text.evaluations import SETS, Gap, Prepared, load, prepare_set
+from suites.text.sources import HUB
+from suites.text.tokenizer import Bytes, SentencePiece
 
 BACKBONE = Backbone(blocks=1, dim=8, attention_heads=2, context=16)
 PASSAGES = ["the expert retrieves a key", "one million networks retrieve the expert"]

@@ -8,7 +8,7 @@ backward as twice the forward.
 
 from dataclasses import dataclass
 
-from suites.speed.case import Cell, Phase
+from suites.speed.cells.case import Cell, Phase
 
 
 @dataclass(frozen=True)

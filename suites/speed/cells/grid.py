@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from suites.layers import LAYERS, resolve_options
 from suites.records.budget import Kind
 from suites.records.record import Model
-from suites.speed.case import Cell, Phase, Routing
-from suites.speed.matched import Options, Point, baseline
+from suites.speed.cells.case import Cell, Phase, Routing
+from suites.speed.cells.matched import Options, Point, baseline
 
 # A row of a comparison: layer, operation or rival; implementation; under torch.compile or not.
 Row = tuple[str, str | None, bool]

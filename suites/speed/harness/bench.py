@@ -7,15 +7,15 @@ import torch
 
 from suites.errors import UserError
 from suites.measure.conditions import watch
-from suites.measure.environment import ROOT, code, environment
+from suites.measure.environment import code, environment
 from suites.measure.time import timer
 from suites.records.record import Record, ResultFile, digest
-from suites.records.store import Store, read, write
-from suites.speed.case import Cell
-from suites.speed.cells import prepare
-from suites.speed.demand import Roof
-from suites.speed.estimate import estimate
-from suites.speed.measure import available_bytes, measure
+from suites.records.store import RESULTS, Store, read, write
+from suites.speed.cells.case import Cell
+from suites.speed.cells.demand import Roof
+from suites.speed.harness.estimate import estimate
+from suites.speed.harness.prepared import prepare
+from suites.speed.harness.samples import available_bytes, measure
 
 ATTEMPTS = 3  # of a cell whose GPU was throttled or shared
 
@@ -29,7 +29,7 @@ class Bench:
     def __init__(self, profile: str, device: str, resume: bool, results: Path | None) -> None:
         require(device)
         self.profile, self.resume = profile, resume
-        self.store = Store(results or ROOT / "results")
+        self.store = Store(results or RESULTS)
         self.watch = watch(device)  # first: it tells our process by the context it starts
         self.timer = timer(device)
         self.code, self.environment = code(), environment()

@@ -13,10 +13,10 @@ from tabulate import tabulate
 from suites.errors import UserError
 from suites.records.record import ResultFile, digest
 from suites.records.store import read, write_text
-from suites.speed.case import Cell
-from suites.speed.estimate import estimate
+from suites.registry import SPEED_SUITES
+from suites.speed.cells.case import Cell
+from suites.speed.harness.estimate import estimate
 
-SPEED_SUITES = ("layer_speed", "decode_speed", "retrieval_speed", "experts_speed", "model_speed")
 HERE = Path(__file__).parent
 # Where the run leaves the paths of its records for whoever started it.
 WRITTEN = pytest.StashKey[list[Path]]()
@@ -71,7 +71,7 @@ def speed_command(
             require_cells(listener, suite, expression)
             click.echo(plan(listener.cells))
             return 0
-        from suites.speed.bench import require
+        from suites.speed.harness.bench import require
 
         require(profiles[profile][0].device)
         arguments += ["--results", str(results)] if results else []
@@ -140,8 +140,8 @@ def by_folder(paths: list[Path]) -> list[list[Path]]:
 
 def report(paths: list[Path]) -> int:
     """Prints and writes the table of the records at `paths`; 1 when one of them is a failure."""
-    from suites.records.figures import FIGURES, save
-    from suites.records.tables import TABLES
+    from suites.figures import FIGURES, save
+    from suites.tables import TABLES
 
     files: list[ResultFile] = [read(path) for path in paths]
     folder, suite = paths[0].parent, files[0].suite

@@ -1,4 +1,4 @@
-"""The speed suites under pytest-benchmark: `pytest suites/speed --benchmark-only -k EXPR`."""
+"""The speed suites under pytest-benchmark: `pytest suites/speed/harness --benchmark-only -k EXPR`."""
 
 from collections.abc import Generator
 from contextlib import ExitStack
@@ -9,10 +9,10 @@ from tqdm import tqdm
 
 from suites.errors import UserError
 from suites.measure.lock import exclusive
-from suites.registry import load
-from suites.speed.bench import Bench, lock_name, require
-from suites.speed.case import Cell
-from suites.speed.command import SPEED_SUITES, WRITTEN
+from suites.registry import SPEED_SUITES, load
+from suites.speed.cells.case import Cell
+from suites.speed.harness.bench import Bench, lock_name, require
+from suites.speed.harness.command import WRITTEN
 
 BAR = pytest.StashKey[tqdm]()
 
@@ -42,10 +42,8 @@ def selected(profile: str, ids: Path | None) -> list[Cell]:
             raise pytest.UsageError(f"no profile {profile!r}; there are {', '.join(profiles)}")
         cells += profiles[profile]
     if ids is not None:
-        from suites.speed.experts_speed import recorded
-
         try:
-            cells += recorded(cells, ids)
+            cells += load("experts_speed").recorded(cells, ids)
         except UserError as error:
             raise pytest.UsageError(str(error)) from error
     return cells

@@ -6,9 +6,9 @@ tensors that its algorithm writes. Seconds are a rough guide for `--dry-run`.
 
 from dataclasses import dataclass
 
-from suites.speed.case import Cell
-from suites.speed.demand import element_bytes
-from suites.speed.matched import DIM_KEY
+from suites.speed.cells.case import Cell
+from suites.speed.cells.demand import element_bytes
+from suites.speed.cells.matched import DIM_KEY
 
 # per device: FLOP/s, gathered bytes/s and seconds of compilation that are assumed here
 SPEED = {"cpu": (3e10, 2e9, 25.0), "cuda": (2e14, 1e12, 20.0)}

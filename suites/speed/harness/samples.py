@@ -11,12 +11,12 @@ import torch
 from suites.measure.memory import allocation
 from suites.measure.time import CudaTimer, Timer
 from suites.records.record import Record, Status
-from suites.speed.autotune import winners
-from suites.speed.case import Cell
-from suites.speed.cells import Prepared, prepare
-from suites.speed.demand import Roof, element_bytes
-from suites.speed.estimate import estimate
-from suites.speed.subject import NotInstalled
+from suites.speed.cells.case import Cell
+from suites.speed.cells.demand import Roof, element_bytes
+from suites.speed.harness.autotune import winners
+from suites.speed.harness.estimate import estimate
+from suites.speed.harness.prepared import Prepared, prepare
+from suites.speed.subjects.subject import NotInstalled
 
 SAMPLED_S, FEWEST, MOST = 0.2, 5, 100
 WARM_S, WARM_AT_MOST_S = 0.05, 0.3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from suites.speed.replay import clock
+from suites.speed.harness.replay import clock
 
 # A rival's deprecation warning is no reason to lose its time.
 pytestmark = pytest.mark.filterwarnings("default")

@@ -2,9 +2,9 @@
 
 import torch
 
-from suites.speed.case import Cell
-from suites.speed.demand import Demand
-from suites.speed.subject import DTYPES, Subject
+from suites.speed.cells.case import Cell
+from suites.speed.cells.demand import Demand
+from suites.speed.subjects.subject import DTYPES, Subject
 
 
 def copy(cell: Cell, generator: torch.Generator) -> Subject:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from suites.language_model.decoder import Decoder
 from suites.layers import build
-from suites.speed import routing
-from suites.speed.case import Cell
-from suites.speed.demand import Demand, element_bytes
-from suites.speed.matched import touched
-from suites.speed.subject import DTYPES, Subject
+from suites.speed.cells.case import Cell
+from suites.speed.cells.demand import Demand, element_bytes
+from suites.speed.cells.matched import touched
+from suites.speed.subjects import routing
+from suites.speed.subjects.subject import DTYPES, Subject
 
 PROBE_TOKENS = 64  # enough to see a wrong kernel, few enough for the reference's (T, P, D) gathers
 

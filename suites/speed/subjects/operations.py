@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from peer import bag, experts, retrieve
-from suites.speed import routing
-from suites.speed.case import Cell
-from suites.speed.demand import Demand
-from suites.speed.feedforward import PROBE_TOKENS
-from suites.speed.subject import Subject, normal
+from suites.speed.cells.case import Cell
+from suites.speed.cells.demand import Demand
+from suites.speed.subjects import routing
+from suites.speed.subjects.feedforward import PROBE_TOKENS
+from suites.speed.subjects.subject import Subject, normal
 
 HEADS, DIM_KEY, COARSE_EXPERTS = 8, 128, 64
 

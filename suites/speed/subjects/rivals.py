@@ -6,11 +6,11 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from suites.speed import routing
-from suites.speed.case import Cell
-from suites.speed.demand import Demand
-from suites.speed.matched import DIM_KEY
-from suites.speed.subject import DTYPES, NotInstalled, Subject
+from suites.speed.cells.case import Cell
+from suites.speed.cells.demand import Demand
+from suites.speed.cells.matched import DIM_KEY
+from suites.speed.subjects import routing
+from suites.speed.subjects.subject import DTYPES, NotInstalled, Subject
 
 DIFFERS = {
     "peer_pytorch": "per-head sub-keys, no query batch norm, N(0, 1) tables",

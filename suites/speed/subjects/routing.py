@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from suites.errors import UserError
-from suites.speed.case import Cell
+from suites.speed.cells.case import Cell
 
 RECORDED: dict[str, numpy.ndarray] = {}
 

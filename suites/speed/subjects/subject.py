@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from suites.speed.case import Cell
-from suites.speed.demand import Demand
+from suites.speed.cells.case import Cell
+from suites.speed.cells.demand import Demand
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from suites.layers import LAYERS
 from suites.measure.time import Timer, timer, warm_up
-from suites.speed import controls, feedforward, operations, rivals
-from suites.speed.case import Cell
-from suites.speed.subject import Subject
+from suites.speed.cells.case import Cell
+from suites.speed.subjects import controls, feedforward, operations, rivals
+from suites.speed.subjects.subject import Subject
 
 CATALOGUE = operations.OPERATIONS | rivals.RIVALS | controls.CONTROLS
 
@@ -83,11 +83,3 @@ def prepare(cell: Cell, timed_by: Timer | None = None) -> Prepared:
     torch.manual_seed(cell.seed)
     generator = torch.Generator(cell.device).manual_seed(cell.seed)
     return Prepared(cell, build(cell, generator), timed_by or timer(cell.device))
-
-
-def tiny_cells() -> list[Cell]:
-    """The cells of all speed suites at profile tiny: what a gate measures on a CPU."""
-    from suites.registry import load
-    from suites.speed.command import SPEED_SUITES
-
-    return [cell for suite in SPEED_SUITES for cell in load(suite).PROFILES["tiny"]]

@@ -1,0 +1,1 @@
+"""What records say: statistics, isoFLOP curves, arms beside each other, verdicts. Imports no torch."""

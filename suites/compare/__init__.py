@@ -1,0 +1,1 @@
+"""Two sides of records, cell by cell, and one number over commits. Imports no torch."""

@@ -1,0 +1,1 @@
+"""From cells to records: pytest-benchmark's side, preparation, samples."""

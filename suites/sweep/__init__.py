@@ -1,0 +1,1 @@
+"""Experiments of many training runs: what they are, what they cost, and the processes that run them."""

@@ -1,0 +1,108 @@
+"""The `run` verb of a training suite, and the options that every verb of training takes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from suites.errors import UserError
+from suites.sweep.experiment import Profile
+
+OPTIONS = (
+    click.option(
+        "--data",
+        multiple=True,
+        metavar="FILE",
+        help="parquet, jsonl or text file with documents, or hf://datasets/OWNER/NAME@REVISION/FILE; "
+        "repeatable. Default: the running Python's standard library.",
+    ),
+    click.option(
+        "--held-out",
+        multiple=True,
+        metavar="FILE",
+        help="validation documents; default: one document in 50 of --data",
+    ),
+    click.option(
+        "--tokenizer", type=click.Path(path_type=Path), help="a SentencePiece file; default: bytes"
+    ),
+    click.option(
+        "--evaluation",
+        "evaluations",
+        multiple=True,
+        metavar="NAME[=FILE]",
+        help="evaluate every run on curation, lambada, pile, wikitext or c4 too: the hub's file, or "
+        "FILE as for --data; FILE#sha256=HEX is checked; repeatable",
+    ),
+    click.option(
+        "--checkpoint-interval",
+        "checkpoint_interval_s",
+        type=click.FloatRange(min=0),
+        default=120,
+        show_default=True,
+        help="seconds between two checkpoints of a run; shorter runs write none",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(min=1),
+        help="processes at a time; default: one per core on a CPU",
+    ),
+    click.option(
+        "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
+    ),
+    click.option(
+        "--plan",
+        is_flag=True,
+        help="print runs, FLOPs, tokens, memory and estimated time; start nothing",
+    ),
+)
+
+
+def how_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives `command` the options that make a `suites.sweep.run.How`, and --plan."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> click.Command:
+    """The `run` verb of a training suite; `card` is its module's docstring."""
+
+    @click.command(name=suite, help=card)
+    @click.option(
+        "--profile", default="tiny", show_default=True, help=f"one of {', '.join(profiles)}"
+    )
+    @click.option(
+        "--layer",
+        "layers",
+        multiple=True,
+        help="only these layers, registered ones outside the profile too; repeatable",
+    )
+    @click.option("--seeds", type=click.IntRange(min=1), help="number of seeds")
+    @click.option(
+        "--budget",
+        type=click.FloatRange(min=0, min_open=True),
+        help="training FLOPs per run, instead of the profile's",
+    )
+    @how_options
+    def command(profile, layers, seeds, budget, plan, **how):
+        from suites.sweep.plan import plan_text
+        from suites.sweep.run import How, sweep
+
+        if profile not in profiles:
+            raise UserError(f"{suite} has no profile {profile!r}; it has {', '.join(profiles)}")
+        chosen = profiles[profile]
+        changes: dict[str, Any] = {}
+        if layers:
+            changes["arms"] = chosen.only(layers)
+        if seeds:
+            changes["seeds"] = tuple(range(seeds))
+        if budget:
+            changes["budgets_flops"] = (budget,)
+        chosen = chosen.model_copy(update=changes)
+        if plan:
+            click.echo(plan_text(suite, profile, chosen, How(**how)))
+            return 0
+        return sweep(suite, profile, chosen, How(**how))
+
+    return command

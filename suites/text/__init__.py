@@ -1,0 +1,1 @@
+"""From files to tokens: sources, tokenizers, corpora, evaluation sets. Knows no model, imports no torch."""
