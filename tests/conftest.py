@@ -11,6 +11,10 @@ import pytest
 import sentencepiece
 import torch
 
+from tests.cells import cell, result_file
+from tests.lab import command, lab, verdicts
+
+__all__ = ("cell", "command", "lab", "result_file", "verdicts")  # fixtures of all folders
 ROOT = Path(__file__).resolve().parents[1]
 if not torch.cuda.is_available():
     # Read when a kernel is defined, so it is set before any test imports one.
