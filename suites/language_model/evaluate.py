@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from suites.language_model.activity import activity
 from suites.language_model.batches import Batches
 from suites.language_model.case import TrainingCase
 from suites.language_model.causality import leaks
@@ -21,7 +22,7 @@ VALIDATION_ORDER = 0  # the same windows for every run
 @torch.no_grad()
 def evaluate(model: Decoder, case: TrainingCase, corpus: Corpus) -> dict[str, float | int]:
     """Mean loss over the first `evaluation_tokens` of the validation windows in a fixed order, the
-    usage of experts over the same tokens, and the leaks on its first batch.
+    usage of experts over the same tokens, and the activations and the leaks on its first batch.
 
     Bits per byte use the bytes per token of the whole validation split.
     """
@@ -40,6 +41,7 @@ def evaluate(model: Decoder, case: TrainingCase, corpus: Corpus) -> dict[str, fl
         "validation_perplexity": math.exp(min(loss, 700.0)),
         "validation_bits_per_byte": loss / math.log(2) * split.tokens / split.utf8_bytes,
         **usage.metrics(),
+        **activity(model, batches(0)[0].to(next(model.parameters()).device)),
         **leaks(model, batches(0)[0].to(next(model.parameters()).device)),
     }
 

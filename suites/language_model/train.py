@@ -190,6 +190,7 @@ def preflight(cases: list[TrainingCase], corpus: Corpus) -> None:
             Batches(corpus.tokens(split), case.backbone.context, case.batch_sequences, case.seed)
         with torch.device("meta"):
             model = decoder(case, corpus)
+        table_rates(model, case.optimization)
         step_flops = model.training_flops(case.batch_sequences)
         name = f"{case.layer} {digest(case.options)[:8]} in {case.backbone.blocks} × {case.backbone.dim}"
         steps = step_count(case.budget_flops, step_flops)
@@ -261,6 +262,7 @@ def schedule(step: int, steps: int, optimization: Optimization) -> float:
 def adamw(model: Decoder, optimization: Optimization) -> torch.optim.AdamW:
     """Backbone matrices with weight decay, vectors without, each table at a rate of its own."""
     tables = {id(table) for table in model.tables()}
+    rates = table_rates(model, optimization)
     backbone = [p for p in model.parameters() if id(p) not in tables]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in backbone if p.dim() > 1], "weight_decay": optimization.weight_decay},
@@ -269,9 +271,9 @@ def adamw(model: Decoder, optimization: Optimization) -> torch.optim.AdamW:
     groups += [
         {
             "params": [table],
-            "lr": optimization.table_rate * table.detach().square().mean().sqrt().item(),
+            "lr": rate * table.detach().square().mean().sqrt().item(),
         }
-        for table in model.tables()
+        for table, rate in zip(model.tables(), rates, strict=True)
     ]
     return torch.optim.AdamW(
         groups,
@@ -280,6 +282,18 @@ def adamw(model: Decoder, optimization: Optimization) -> torch.optim.AdamW:
         weight_decay=0.0,
         fused=True,
     )
+
+
+def table_rates(model: Decoder, optimization: Optimization) -> list[float]:
+    """Per table of the model; raises UserError where a rate is stated for a table it does not have."""
+    names = {id(p): name.rpartition(".")[2] for name, p in model.named_parameters()}
+    own = [names[id(table)] for table in model.tables()]
+    if unknown := set(optimization.table_rates) - set(own):
+        raise UserError(
+            f"table_rates names {', '.join(sorted(unknown))}; the tables of this model are "
+            f"{', '.join(dict.fromkeys(own)) or 'none'}"
+        )
+    return [optimization.table_rates.get(name, optimization.table_rate) for name in own]
 
 
 def shape(model: Decoder, case: TrainingCase) -> dict[str, float | int | str]:

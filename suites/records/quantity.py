@@ -41,6 +41,8 @@ SUFFIXES: dict[str, Quantity] = {
     "usage_percent": Quantity("loss", higher_is_worse=False),
     "perplexity": Quantity("loss"),
     "relative_error": Quantity("loss"),
+    "preactivation_std": Quantity("loss"),
+    "output_over_residual": Quantity("loss"),
 }
 
 # Not judged: they follow from the case or from a metric that is.

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from peer import PEER
 from suites.errors import UserError
+from suites.language_model.activity import activity
 from suites.language_model.batches import Batches
 from suites.language_model.case import Backbone, Optimization, TrainingCase
 from suites.language_model.decoder import Decoder
@@ -220,3 +222,37 @@ def test_bad_decoders(changes: dict, message: str) -> None:
     )
     with pytest.raises(ValueError, match=message):
         Decoder(backbone, 256, "dense", {}, changes.get("sites", (1,)))
+
+
+def test_a_table_may_have_a_rate_of_its_own() -> None:
+    model = decoder("peer")
+    apart = Optimization(learning_rate=1e-3, table_rate=3.0, table_rates={"down": 0.5})
+    rates = [
+        group["lr"] * p.numel() ** 0.5 / p.detach().norm().item()
+        for group in adamw(model, apart).param_groups
+        for p in group["params"]
+        if any(p is table for table in model.tables())
+    ]
+    assert rates == pytest.approx([0.5, 3.0])
+    wrong = apart.model_copy(update={"table_rates": {"values": 1.0}})
+    with pytest.raises(UserError, match="names values; the tables of this model are down, up"):
+        adamw(model, wrong)
+    assert "table_rates" not in Optimization(learning_rate=1e-3).model_dump(mode="json")
+
+
+def test_activations_are_those_of_the_layer() -> None:
+    model = decoder("peer").eval()
+    tokens = torch.randint(256, (2, BACKBONE.context))
+    (layer,) = [ffw for ffw in model.layers() if isinstance(ffw, PEER)]
+    inputs = []
+    hook = layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0].flatten(0, 1)))
+    found = activity(model, tokens)
+    hook.remove()
+    (x,) = inputs
+    dots = torch.einsum("tpd,td->tp", layer.down[layer.selected(x).flatten(1)], x)
+    assert found["preactivation_std"] == pytest.approx(dots[:256].std().item(), rel=1e-5)
+    with torch.no_grad():
+        layer.up.mul_(1e4)
+    louder = activity(model, tokens)["output_over_residual"]
+    assert louder > 100 * found["output_over_residual"]
+    assert set(activity(decoder("dense").eval(), tokens)) == {"output_over_residual"}
