@@ -1,5 +1,7 @@
 """Figures made of records alone: SVG whose bytes do not change from run to run, and PNG."""
 
+import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +18,27 @@ FIGURES: dict[str, Callable[[list[ResultFile]], dict[str, Figure]]] = {
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Writes `stem`.svg and `stem`.png, with ids from a fixed salt and without a date."""
+    """Writes `stem`.svg and `stem`.png."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
+    written = []
+    for kind, content in rendered(figure).items():
+        written.append(stem.with_name(f"{stem.name}.{kind}"))
+        written[-1].write_bytes(content)
+    return written
+
+
+def rendered(figure: Figure) -> dict[str, bytes]:
+    """The bytes of its SVG and PNG, without a date and with ids that are numbers in their order.
+
+    matplotlib derives ids from coordinates whose last bits differ between machines.
+    """
+    svg, png = io.BytesIO(), io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "peer-suite", "svg.fonttype": "none"}):
-        figure.savefig(paths[0], metadata={"Date": None})
-        figure.savefig(paths[1], dpi=120, metadata={"Software": None})
-    return paths
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(png, format="png", dpi=120, metadata={"Software": None})
+    text = svg.getvalue().decode()
+    for number, name in enumerate(
+        dict.fromkeys(re.findall(r'id="([a-zA-Z0-9_]*[0-9a-f]{10})"', text))
+    ):
+        text = text.replace(f'"{name}"', f'"i{number}"').replace(f"#{name}", f"#i{number}")
+    return {"svg": text.encode(), "png": png.getvalue()}
