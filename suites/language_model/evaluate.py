@@ -24,7 +24,7 @@ def evaluate(model: Decoder, case: TrainingCase, corpus: Corpus) -> dict[str, fl
     """Mean loss over the first `evaluation_tokens` of the validation windows in a fixed order, the
     usage of experts over the same tokens, and the activations and the leaks on its first batch.
 
-    Bits per byte use the bytes per token of the whole validation split.
+    Bits per byte use the bytes per token of the whole validation split, those that its tokens stand for.
     """
     batches = validation_batches(case, corpus)
     step_tokens = case.batch_sequences * case.backbone.context
@@ -64,7 +64,8 @@ def evaluate_set(
 ) -> dict[str, float | int | str | None]:
     """A set as one text in windows of the context; every token but the first is predicted once.
 
-    Bits per byte are of the UTF-8 bytes of its documents, what marks their ends being free of bytes.
+    Bits per byte are of the UTF-8 bytes that its tokens stand for, what marks the ends of documents
+    being free of bytes: text that a tokenizer loses is not predicted, and does not count.
     """
     context, sequences = case.backbone.context, case.batch_sequences
     tokens = torch.from_numpy(prepared.token_ids().astype(np.int64))

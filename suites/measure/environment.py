@@ -14,7 +14,7 @@ from suites.records.commits import Repository
 from suites.records.record import Code, Environment, Gpu
 
 SOURCES = ("peer", "baselines", "suites")
-PACKAGES = ("torch", "triton", "numpy", "datasets", "sentencepiece", "fvcore", "pytest-benchmark")
+PACKAGES = ("torch", "triton", "numpy", "sentencepiece", "fvcore", "pytest-benchmark")
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from suites.errors import UserError
+from suites.records.places import place
 from suites.records.record import SCHEMA_VERSION, Code, Environment, ResultFile, canonical, digest
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"  # of this checkout
@@ -26,7 +27,7 @@ class Store:
     """The results folder of a checkout, or any other folder of the same form."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = place(root)
 
     def scratch(self, suite: str, profile: str, code: Code, environment: Environment) -> Path:
         """Folder of the files that this code makes of a suite on this machine."""

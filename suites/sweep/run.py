@@ -60,6 +60,8 @@ def sweep(suite: str, profile_name: str, profile: Profile, how: How) -> int:
     pieces = tokenizer(how.tokenizer)
     corpus = prepare(source(how.data), source(how.held_out) if how.held_out else None, pieces)
     sets = list(prepared_sets(how.evaluations, pieces, profile.evaluation_tokens))
+    for note in [*corpus.notes(), *(note for prepared in sets for note in prepared.notes())]:
+        click.echo(f"note: {note}", err=True)
     cases = profile.cases(corpus.text(), tuple(prepared.evaluation() for prepared in sets))
     preflight(cases, corpus)
     store = how.store()

@@ -1,7 +1,6 @@
 """Documents, tokenised once into a memory-mapped cache whose content is checked by sha256."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,24 +11,28 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from suites.errors import UserError
-from suites.records.record import Model, canonical, digest
-from suites.text.cache import cache_root, written
+from suites.records.record import Model, digest
+from suites.text.cache import cache_root, seal, sealed, written
 from suites.text.case import Text
 from suites.text.sources import Source
-from suites.text.tokenizer import Tokenizer
+from suites.text.tokenizer import Loss, Tokenizer, bytes_back, utf8_bytes
 
-FORMAT = 1
+FORMAT = 2
 SPLITS = ("train", "validation")
 TOGETHER = 256  # documents encoded in one call, so that a tokenizer can use all cores
 VALIDATION_SHARE = 50  # one document in 50, by digest of its text
 
 
 class Split(Model):
-    """One side of a corpus: `tokens` ids that stand for `utf8_bytes` of text."""
+    """One side of a corpus: `tokens` ids that stand for `utf8_bytes` of text.
+
+    The `lost_bytes` of its documents stand in no token.
+    """
 
     documents: int
     tokens: int
     utf8_bytes: int
+    lost_bytes: int
     sha256: str
 
 
@@ -41,8 +44,19 @@ class Corpus(Model):
     tokenizer: str
     tokenizer_sha256: str | None
     vocabulary: int
+    left_out: int  # rows without text, training and held-out files together
     train: Split
     validation: Split
+
+    def notes(self) -> list[str]:
+        """What a user has to know of this text."""
+        left_out = f"{self.left_out:,} rows of the text hold none in column 'text' and are left out"
+        return [left_out] * bool(self.left_out) + self.loss().notes()
+
+    def loss(self) -> Loss:
+        """Of the validation text, from which bits per byte are computed."""
+        split, name = self.validation, f"the validation text of {self.source}"
+        return Loss(split.utf8_bytes, split.lost_bytes, self.tokenizer, name)
 
     def tokens(self, split: str) -> np.ndarray:
         """Token ids of a split (tokens,), memory-mapped, read only."""
@@ -67,25 +81,27 @@ def prepare(source: Source, held_out: Source | None, tokenizer: Tokenizer) -> Co
 
     Validation is `held_out`, whose documents are then dropped from training, or without it the documents
     of `source` whose digest falls to it, so that equal documents always lie on one side.
+
+    Raises UserError where a file changes while it is read, and where the tokenizer loses too much.
     """
-    sources = [source.identity(), held_out.identity() if held_out else None]
-    key = digest([FORMAT, sources, tokenizer.name, tokenizer.sha256])[:24]
+    sources = [part.identity() for part in (source, held_out) if part is not None]
+    key = digest([FORMAT, source.name, sources, tokenizer.name, tokenizer.sha256])[:24]
     folder = cache_root() / key
     if not folder.exists():
-        build(folder, source, held_out, tokenizer)
+        build(folder, source, held_out, tokenizer, sources)
     corpus = load(folder)
     for split in SPLITS:
         verify(corpus, split)
+    corpus.loss().check()
     return corpus
 
 
 def load(folder: Path) -> Corpus:
     """Opens a prepared corpus without reading its tokens; raises UserError when it is damaged."""
     try:
-        stated = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-        corpus = Corpus(folder=folder, **stated)
+        corpus = Corpus(folder=folder, **sealed(folder / "corpus.json"))
     except (OSError, ValueError, TypeError, ValidationError) as error:
-        raise damaged(folder, "corpus.json is missing or not valid") from error
+        raise damaged(folder, "corpus.json is missing or was changed") from error
     return corpus
 
 
@@ -106,23 +122,30 @@ def damaged(folder: Path, what: str) -> UserError:
     )
 
 
-def build(folder: Path, source: Source, held_out: Source | None, tokenizer: Tokenizer) -> None:
+def build(
+    folder: Path, source: Source, held_out: Source | None, tokenizer: Tokenizer, sources: list[str]
+) -> None:
     with written(folder) as temporary:
         splits = write_splits(temporary, source, held_out, tokenizer)
-        if not splits["train"].utf8_bytes or not splits["validation"].utf8_bytes:
-            side = "train on" if not splits["train"].utf8_bytes else "validate on"
+        empty = [name for name, split in splits.items() if not split.utf8_bytes + split.lost_bytes]
+        if empty:
+            side = "train on" if "train" in empty else "validate on"
             raise UserError(
                 f"{source.name} holds no text to {side}: {splits['train'].documents} documents for training, "
                 f"{splits['validation'].documents} for validation; give more documents, or --held-out"
             )
+        parts = [part for part in (source, held_out) if part is not None]
+        if [part.identity() for part in parts] != sources:
+            raise UserError(f"{source.name} changed while it was read; run again when it is whole")
         stated = {
             "source": source.name,
             "tokenizer": tokenizer.name,
             "tokenizer_sha256": tokenizer.sha256,
             "vocabulary": tokenizer.vocabulary,
+            "left_out": sum(part.left_out for part in parts),
             **{name: split.model_dump() for name, split in splits.items()},
         }
-        (temporary / "corpus.json").write_text(canonical(stated), encoding="utf-8")
+        seal(temporary / "corpus.json", stated)
 
 
 def write_splits(
@@ -159,7 +182,7 @@ class Writer:
         self.file = path.open("wb")
         self.hash = hashlib.sha256()
         self.waiting: list[str] = []
-        self.documents = self.tokens = self.utf8_bytes = 0
+        self.documents = self.tokens = self.utf8_bytes = self.lost_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -173,13 +196,16 @@ class Writer:
             self.encode_waiting()
 
     def encode_waiting(self) -> None:
-        for ids in self.tokenizer.encode(self.waiting):
+        encoded = self.tokenizer.encode(self.waiting)
+        for ids in encoded:
             content = ids.astype(width(self.tokenizer.vocabulary)).tobytes()
             self.file.write(content)
             self.hash.update(content)
             self.tokens += len(ids)
         self.documents += len(self.waiting)
-        self.utf8_bytes += sum(len(d.encode("utf-8", errors="replace")) for d in self.waiting)
+        back = bytes_back(self.waiting, self.tokenizer.decode(encoded))
+        self.utf8_bytes += back
+        self.lost_bytes += sum(map(utf8_bytes, self.waiting)) - back
         self.waiting.clear()
 
     def close(self) -> Split:
@@ -190,6 +216,7 @@ class Writer:
             documents=self.documents,
             tokens=self.tokens,
             utf8_bytes=self.utf8_bytes,
+            lost_bytes=self.lost_bytes,
             sha256=self.hash.hexdigest(),
         )
 

@@ -4,8 +4,8 @@ What is done to each text stands in its entry of `SETS`; the paper states nothin
 """
 
 import hashlib
-import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,15 +16,15 @@ import numpy as np
 from pydantic import ValidationError
 
 from suites.errors import UserError
-from suites.records.record import Model, canonical, digest
-from suites.text.cache import cache_root, written
+from suites.records.record import Model, digest
+from suites.text.cache import cache_root, seal, sealed, written
 from suites.text.case import Evaluation
 from suites.text.corpus import TOGETHER, width
-from suites.text.sources import rows, short_names
-from suites.text.tokenizer import Tokenizer
+from suites.text.files import Rows, Unreadable, check_readable, opened_as_is, short_names
+from suites.text.tokenizer import Loss, Tokenizer, bytes_back, utf8_bytes
 
-FORMAT = 1
-Rows = Iterable[dict[str, Any]]
+FORMAT = 2
+Texts = Iterable[dict[str, str]]  # of each row the columns that the set uses
 
 
 class Gap(UserError):
@@ -35,19 +35,34 @@ class Gap(UserError):
 class TextSet:
     """One of the paper's texts: where it is and what becomes of it."""
 
-    documents: Callable[[Rows], Iterator[str]]
+    documents: Callable[[Texts], Iterator[str]]
     location: str | None = None  # on the hub; None: no revision is known, a location must be given
     sha256: str | None = None  # of the file at `location`
+    columns: tuple[str, ...] = ("text",)
     last_word: bool = False  # whether the last word of each document is a question
 
 
-def column_text(rows: Rows) -> Iterator[str]:
+def column_text(rows: Texts) -> Iterator[str]:
     """Column `text`, unchanged."""
     for row in rows:
         yield row["text"]
 
 
-def title_and_summary(rows: Rows) -> Iterator[str]:
+def passages(rows: Texts) -> Iterator[str]:
+    """Column `text` up to its last word: nothing that prints nothing stands between it and the end."""
+    for row in rows:
+        yield cut(row["text"])
+
+
+def cut(text: str) -> str:
+    """`text` without white space, control and format characters at its end."""
+    end = len(text)
+    while end and (text[end - 1].isspace() or unicodedata.category(text[end - 1]) in ("Cc", "Cf")):
+        end -= 1
+    return text[:end]
+
+
+def title_and_summary(rows: Texts) -> Iterator[str]:
     """The title, a line break, the summary: what Curation publishes; articles are linked only."""
     for row in rows:
         yield f"{row['title']}\n{row['summary']}"
@@ -56,7 +71,7 @@ def title_and_summary(rows: Rows) -> Iterator[str]:
 ARTICLE = re.compile(r"= [^=].*[^=] =")
 
 
-def articles(rows: Rows) -> Iterator[str]:
+def articles(rows: Texts) -> Iterator[str]:
     """Articles begin at a heading of level one; lines are stripped and empty ones dropped.
 
     So the hub's row per line and the raw file give the same text. WikiText's own spacing and its
@@ -76,10 +91,10 @@ def articles(rows: Rows) -> Iterator[str]:
 HUB = "hf://datasets"
 SETS = {
     # d0rj/curation-corpus on the hub; its revision is not pinned here.
-    "curation": TextSet(title_and_summary),
+    "curation": TextSet(title_and_summary, columns=("title", "summary")),
     # OpenAI's detokenised form of the test split.
     "lambada": TextSet(
-        column_text,
+        passages,
         f"{HUB}/EleutherAI/lambada_openai@900124bf3b8235c6daf21033af9948b3f07346c4"
         "/data/lambada_test_en.jsonl",
         "4aa8d02cd17c719165fc8a7887fddd641f43fcafa4b1c806ca8abc31fabdb226",
@@ -111,9 +126,20 @@ class Prepared(Model):
     source: str
     documents: int
     tokens: int
-    utf8_bytes: int
+    utf8_bytes: int  # that its tokens stand for
+    lost_bytes: int  # that stand in no token
+    left_out: int  # rows without text, and documents without the question of their set
     vocabulary: int
+    tokenizer: str
     sha256: str
+
+    def notes(self) -> list[str]:
+        """What a user has to know of this set."""
+        left_out = f"{self.left_out:,} rows of {self.name} hold nothing for it and are left out"
+        return [left_out] * bool(self.left_out) + self.loss().notes()
+
+    def loss(self) -> Loss:
+        return Loss(self.utf8_bytes, self.lost_bytes, self.tokenizer, self.name)
 
     def evaluation(self) -> Evaluation:
         """What identifies this set in a case."""
@@ -139,50 +165,70 @@ def prepare_set(given: str, tokenizer: Tokenizer, most_tokens: int) -> Prepared:
     `given` is NAME, the hub's file at the pinned revision, or NAME=FILE, a local or hub file, which
     may be followed by #sha256=HEX. Documents are taken until `most_tokens` are reached.
 
-    Raises UserError for an unknown name and for a local file that is missing, not readable or another
-    than the pinned one, and Gap for a set without a pinned revision or that the hub does not give.
+    Raises UserError for an unknown name, for a local file that is missing or not readable, for one that
+    is another than the stated or the pinned one and for a tokenizer that loses too much of it, and Gap
+    for a set without a pinned revision or that the hub does not give.
     """
-    name, _, place = given.partition("=")
+    name, _, where = given.partition("=")
     if name not in SETS:
         raise UserError(f"unknown evaluation set {name!r}; there are {', '.join(SETS)}")
     chosen = SETS[name]
-    location, _, stated = place.partition("#sha256=")
+    location, _, stated = where.partition("#sha256=")
     if not (location := location or chosen.location or ""):
         raise Gap(f"no revision of {name} is pinned; give its file: --evaluation {name}=FILE")
-    content = location if location.startswith("hf://") else checked(name, location, stated)
-    key = digest([FORMAT, name, content, tokenizer.name, tokenizer.sha256, most_tokens])[:24]
-    folder = cache_root() / f"{name}-{key}"
+    # At another place on the hub lies another file than the pinned one.
+    elsewhere = is_hub(location) and location != chosen.location
+    wanted = stated or ("" if elsewhere else chosen.sha256 or "")
+    if is_hub(location):
+        content = location + wanted
+    else:
+        check_readable(location)
+        content = checked(name, location, stated, wanted)
+    names = [name, short_names((location,)), tokenizer.name]
+    folder = cache_root() / (
+        f"{name}-{digest([FORMAT, names, content, tokenizer.sha256, most_tokens])[:24]}"
+    )
     if not folder.exists():
         try:
-            build(folder, name, location, tokenizer, most_tokens)
-        except UserError as error:
-            if location.startswith("hf://"):
+            if is_hub(location) and wanted:
+                checked(name, location, stated, wanted)
+            build(folder, name, location, tokenizer, most_tokens, content)
+        except Unreadable as error:
+            if is_hub(location):
                 raise Gap(str(error)) from error
             raise
-    return load(folder)
+    prepared = load(folder)
+    prepared.loss().check()
+    return prepared
 
 
-def checked(name: str, location: str, stated: str) -> str:
-    """The sha256 of a local file, which is the stated one, else the pinned one, where there is either."""
-    path = Path(location)
-    if not path.is_file():
-        raise UserError(f"no such file: {path}")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    wanted = stated or SETS[name].sha256
+def is_hub(location: str) -> bool:
+    return location.startswith("hf://")
+
+
+def checked(name: str, location: str, stated: str, wanted: str) -> str:
+    """The sha256 of a file, which is the `wanted` one where there is any."""
+    found = sha256_of(location)
     if wanted and found != wanted:
         raise UserError(
-            f"{path} has sha256 {found}, {'stated' if stated else f'that of the pinned {name}'} is "
-            f"{wanted}; give the right file, or say that this one is meant: {name}={path}#sha256={found}"
+            f"{location} has sha256 {found}, {'stated' if stated else f'that of the pinned {name}'} is "
+            f"{wanted}; give the right file, or say that this one is meant: {name}={location}#sha256={found}"
         )
     return found
+
+
+def sha256_of(location: str) -> str:
+    try:
+        with opened_as_is(location) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    except Exception as error:  # the network raises many kinds
+        raise Unreadable(f"cannot read {location}: {error}") from error
 
 
 def load(folder: Path) -> Prepared:
     """Opens a prepared set; raises UserError when its bytes are not those that were written."""
     try:
-        stated = json.loads((folder / "set.json").read_text(encoding="utf-8"))
-        prepared = Prepared(folder=folder, **stated)
+        prepared = Prepared(folder=folder, **sealed(folder / "set.json"))
         intact = content_digest(folder) == prepared.sha256
     except (OSError, ValueError, TypeError, ValidationError):
         intact = False
@@ -198,62 +244,74 @@ def content_digest(folder: Path) -> str:
     return digest([[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in paths])
 
 
-def build(folder: Path, name: str, location: str, tokenizer: Tokenizer, most_tokens: int) -> None:
+def build(
+    folder: Path, name: str, location: str, tokenizer: Tokenizer, most_tokens: int, content: str
+) -> None:
     with written(folder) as temporary:
         stated = write_set(temporary, name, location, tokenizer, most_tokens)
-        (temporary / "set.json").write_text(canonical(stated), encoding="utf-8")
+        if not is_hub(location) and sha256_of(location) != content:
+            raise UserError(f"{location} changed while it was read; run again when it is whole")
+        seal(temporary / "set.json", stated)
 
 
 def write_set(
     folder: Path, name: str, location: str, tokenizer: Tokenizer, most_tokens: int
 ) -> dict[str, Any]:
     """Tokenises until `most_tokens` are reached and writes tokens, ends and, if asked for, answers."""
-    documents = texts(name, location)
+    chosen = SETS[name]
+    rows = Rows((location,), chosen.columns, sample_by="document")
+    documents = (text for text in chosen.documents(rows) if text and not text.isspace())
+    texts: list[str] = []
     ids: list[np.ndarray] = []
     answers: list[int] = []
-    utf8_bytes = tokens = 0
+    tokens = no_question = 0
     while tokens < most_tokens and (some := list(islice(documents, TOGETHER))):
         encoded = tokenizer.encode(some)
-        if SETS[name].last_word:
-            questions = tokenizer.encode([text.rsplit(maxsplit=1)[0] for text in some])
-            answers += map(answer_tokens, encoded, questions)
-        for text, document in zip(some, encoded, strict=True):
+        asked = answers_of(some, encoded, tokenizer) if chosen.last_word else [0] * len(some)
+        for text, document, answer in zip(some, encoded, asked, strict=True):
             if tokens < most_tokens:
+                if answer is None:
+                    no_question += 1
+                    continue
+                texts.append(text)
                 ids.append(document)
+                answers.append(answer)
                 tokens += len(document)
-                utf8_bytes += len(text.encode("utf-8", errors="replace"))
     if not ids:
-        raise UserError(f"{short_names((location,))} holds no text to evaluate {name} on")
+        raise UserError(
+            f"{short_names((location,))} holds no text to evaluate {name} on"
+            + (f"; {no_question:,} documents have no last word to ask for" if no_question else "")
+        )
     np.concatenate(ids).astype(width(tokenizer.vocabulary)).tofile(folder / "tokens.bin")
     np.cumsum([len(document) for document in ids], dtype=np.int64).tofile(folder / "ends.bin")
-    if SETS[name].last_word:
-        np.asarray(answers[: len(ids)], dtype=np.int64).tofile(folder / "answers.bin")
+    if chosen.last_word:
+        np.asarray(answers, dtype=np.int64).tofile(folder / "answers.bin")
+    back = bytes_back(texts, tokenizer.decode(ids))
     return {
         "name": name,
         "source": short_names((location,)),
         "documents": len(ids),
         "tokens": tokens,
-        "utf8_bytes": utf8_bytes,
+        "utf8_bytes": back,
+        "lost_bytes": sum(map(utf8_bytes, texts)) - back,
+        "left_out": rows.left_out + no_question,
         "vocabulary": tokenizer.vocabulary,
+        "tokenizer": tokenizer.name,
         "sha256": content_digest(folder),
     }
 
 
-def answer_tokens(document: np.ndarray, question: np.ndarray) -> int:
+def answers_of(
+    texts: list[str], encoded: list[np.ndarray], tokenizer: Tokenizer
+) -> Iterator[int | None]:
+    """Per text the tokens of its last word; None for a single word and for one that has no token."""
+    questions = tokenizer.encode([text.rsplit(maxsplit=1)[0] for text in texts])
+    for text, document, question in zip(texts, encoded, questions, strict=True):
+        yield answer_tokens(document, question) if len(text.split(maxsplit=1)) > 1 else None
+
+
+def answer_tokens(document: np.ndarray, question: np.ndarray) -> int | None:
     """Tokens of `document` from the first that `question` lacks; its end is no word."""
     shortest = min(len(document), len(question))
     differ = np.flatnonzero(document[:shortest] != question[:shortest])
-    return len(document) - 1 - int(differ[0])
-
-
-def texts(name: str, location: str) -> Iterator[str]:
-    """The documents of a set that hold more than one word."""
-    try:
-        for text in SETS[name].documents(rows((location,), sample_by="document")):
-            if len(text.split(maxsplit=1)) > 1:
-                yield text
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{short_names((location,))} is not {name}: {SETS[name].documents.__name__} finds no "
-            f"{error} in it"
-        ) from error
+    return len(document) - 1 - int(differ[0]) if len(differ) else None

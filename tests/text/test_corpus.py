@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,63 @@ def test_damaged_cache_is_refused(jsonl: Path, victim: str, damage: str) -> None
         path.write_bytes(content if damage == "changed" else content[:-7])
     with pytest.raises(UserError, match="is damaged: .*; delete that folder and run again"):
         prepare(source((str(jsonl),)), None, Bytes())
+
+
+@pytest.mark.parametrize("field", ["vocabulary", "source", "tokenizer", "utf8_bytes", "tokens"])
+def test_an_edited_description_is_refused(jsonl: Path, field: str) -> None:
+    path = prepare(source((str(jsonl),)), None, Bytes()).folder / "corpus.json"
+    text = path.read_text()
+    stated = json.loads(text)
+    side = stated["validation"] if field in ("utf8_bytes", "tokens") else stated
+    side[field] = side[field] + 1 if isinstance(side[field], int) else "another"
+    path.write_text(json.dumps(stated))
+    with pytest.raises(
+        UserError, match="corpus.json is missing or was changed; delete that folder"
+    ):
+        prepare(source((str(jsonl),)), None, Bytes())
+
+
+def test_the_side_of_a_document_is_its_content(jsonl: Path) -> None:
+    """Whatever comes before it: another order of documents is the same two sides."""
+    lines = jsonl.read_text().splitlines(keepends=True)
+    sides = []
+    for some in (lines, lines[::-1], lines[7:]):
+        jsonl.write_text("".join(some))
+        text = bytes(prepare(source((str(jsonl),)), None, Bytes()).tokens("validation").tolist())
+        sides.append({part.decode() for part in text.split(b"\0")[:-1]})
+    assert sides[0] == sides[1]
+    left_out = {json.loads(line)["text"] for line in lines[:7]}
+    assert sides[2] == sides[0] - left_out
+
+
+def test_bytes_of_a_side_are_those_of_its_own_text(tmp_path: Path, pieces: Path) -> None:
+    """Characters of two bytes on one side and of one on the other: neither ratio fits the other."""
+    plain, accents = tmp_path / "plain.jsonl", tmp_path / "accents.jsonl"
+    plain.write_text(json.dumps({"text": "the expert"}))
+    accents.write_text(json.dumps({"text": "é" * 50}))
+    corpus = prepare(source((str(plain),)), source((str(accents),)), Bytes())
+    assert (corpus.train.utf8_bytes, corpus.train.tokens) == (10, 11)
+    assert (corpus.validation.utf8_bytes, corpus.validation.tokens) == (100, 101)
+    pieced = prepare(source((str(accents),)), source((str(plain),)), SentencePiece(pieces))
+    assert (pieced.train.utf8_bytes, pieced.train.lost_bytes) == (0, 100)
+
+
+def test_a_lossy_tokenizer_is_named_and_a_worse_one_refused(jsonl: Path, pieces: Path) -> None:
+    words = [" ".join(random.Random(i).choices(WORDS, k=60)) for i in range(400)]
+    jsonl.write_text("".join(json.dumps({"text": text + " {"}) + "\n" for text in words))
+    corpus = prepare(source((str(jsonl),)), None, SentencePiece(pieces))
+    (note,) = corpus.notes()
+    assert re.search(r"own.model loses \d\.\d\d% of the bytes of the validation text", note)
+    total = corpus.validation.utf8_bytes + corpus.validation.lost_bytes
+    assert corpus.validation.lost_bytes == corpus.validation.documents  # their braces
+    assert total == sum(
+        len(text) + 2
+        for text in words
+        if int(fingerprint(text + " {")[:8], 16) % corpora.VALIDATION_SHARE == 0
+    )
+    jsonl.write_text("".join(json.dumps({"text": text.upper()}) + "\n" for text in words))
+    with pytest.raises(UserError, match="own.model loses .* at most 10% may be lost"):
+        prepare(source((str(jsonl),)), None, SentencePiece(pieces))
 
 
 def test_full_disk_leaves_nothing(jsonl: Path, own_cache: Path, monkeypatch) -> None:

@@ -15,7 +15,7 @@ from suites.language_model.decoder import Decoder
 from suites.language_model.evaluate import evaluate_set, last_words
 from suites.text.case import Text
 from suites.text.evaluations import SETS, Gap, Prepared, load, prepare_set
-from suites.text.sources import HUB
+from suites.text.files import HUB
 from suites.text.tokenizer import Bytes, SentencePiece
 
 BACKBONE = Backbone(blocks=1, dim=8, attention_heads=2, context=16)
@@ -104,7 +104,7 @@ def test_whole_documents_are_taken_until_there_are_enough_tokens() -> None:
         ("c4=none.jsonl", UserError, "no such file: none.jsonl"),
         ("c4=t.jsonl#sha256=00", UserError, "has sha256 .*, stated is 00"),
         ("lambada=t.jsonl", UserError, "that of the pinned lambada is 4aa8d02c.*=t.jsonl#sha256="),
-        ("curation=t.jsonl", UserError, "t.jsonl is not curation: title_and_summary finds no 'ti"),
+        ("curation=t.jsonl", UserError, "t.jsonl has no column .title., .summary.; it has text"),
         ("curation", Gap, "no revision of curation is pinned; give its file"),
         ("wikitext=empty.raw", UserError, "empty.raw holds no text to evaluate wikitext on"),
     ],
@@ -119,6 +119,17 @@ def test_bad_sets(given: str, error: type[Exception], message: str) -> None:
 def test_hub_files_are_pinned() -> None:
     assert set(SETS) == {"curation", "lambada", "pile", "wikitext", "c4"}
     assert all(HUB.fullmatch(s.location) for s in SETS.values() if s.location)
+
+
+@pytest.mark.parametrize("field", ["source", "name", "utf8_bytes", "documents", "vocabulary"])
+def test_an_edited_set_is_refused(field: str) -> None:
+    prepared = prepare_set(lambada(), Bytes(), 99)
+    path = prepared.folder / "set.json"
+    stated = json.loads(path.read_text())
+    stated[field] = 7 if isinstance(stated[field], int) else "another"
+    path.write_text(json.dumps(stated))
+    with pytest.raises(UserError, match="is damaged; delete that folder"):
+        load(prepared.folder)
 
 
 def test_damage_is_found() -> None:
@@ -143,6 +154,87 @@ def test_the_last_word_is_what_the_passage_adds(kind: str, pieces: Path) -> None
             assert bytes(ids.tolist()).decode() == f" {word}"
 
 
+CHINESE = "今天天气很好，我们一起去公园散步。" * 5
+
+
+@pytest.mark.parametrize("name", ["c4", "pile", "wikitext"])
+@pytest.mark.parametrize("text", [CHINESE, "word", "a\u00a0b", "\u200bword"])
+def test_a_document_needs_no_space(name: str, text: str) -> None:
+    jsonl("t.jsonl", [{"text": "one two"}, {"text": text}])
+    kept = "".join(text_of(prepare_set(f"{name}=t.jsonl", Bytes(), 10**6)))
+    assert text in kept
+
+
+HOLES = {"null": None, "missing": ...}
+
+
+@pytest.mark.parametrize("hole", HOLES)
+@pytest.mark.parametrize(
+    ("name", "column", "whole"),
+    [
+        ("c4", "text", {"text": "some words"}),
+        ("wikitext", "text", {"text": "some words"}),
+        ("lambada", "text", {"text": "some words"}),
+        ("curation", "summary", {"title": "some", "summary": "words"}),
+        ("curation", "title", {"title": "some", "summary": "words"}),
+    ],
+)
+def test_a_row_that_lacks_a_column_is_left_out_and_counted(
+    name: str, column: str, whole: dict, hole: str
+) -> None:
+    broken = {k: v for k, v in (whole | {column: HOLES[hole]}).items() if v is not ...}
+    path = jsonl("t.jsonl", [broken, whole, broken])
+    stated = f"#sha256={hashlib.sha256(Path(path).read_bytes()).hexdigest()}"
+    prepared = prepare_set(f"{name}={path}{stated}", Bytes(), 99)
+    assert [text.split() for text in text_of(prepared)] == [["some", "words"]]
+    assert prepared.left_out == 2
+    assert prepared.notes() == [f"2 rows of {name} hold nothing for it and are left out"]
+
+
+@pytest.mark.parametrize(
+    "end", ["", "\n", " ", " \r\n\t", "\u3000", " \u200b", "\u00ad", " \ufeff", " \0"]
+)
+@pytest.mark.parametrize("kind", ["bytes", "pieces"])
+def test_what_prints_nothing_is_no_last_word(end: str, kind: str, pieces: Path) -> None:
+    tokenizer = Bytes() if kind == "bytes" else SentencePiece(pieces)
+    plain = prepare_set(lambada(), tokenizer, 10_000)
+    path = Path(jsonl("l.jsonl", [{"text": text + end} for text in PASSAGES]))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    ended = prepare_set(f"lambada={path}#sha256={sha256}", tokenizer, 10_000)
+    assert ended.sha256 == plain.sha256
+    assert ended.left_out == 0
+
+
+@pytest.mark.parametrize("text", ["word", "", " \n", "\u200b", CHINESE])
+def test_a_passage_without_a_last_word_to_ask_for_is_left_out(text: str) -> None:
+    path = Path(jsonl("l.jsonl", [{"text": text}, *({"text": text} for text in PASSAGES)]))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    prepared = prepare_set(f"lambada={path}#sha256={sha256}", Bytes(), 10_000)
+    assert text_of(prepared) == PASSAGES
+    assert prepared.answers().tolist() == [4, 7]
+
+
+class Erasing(Bytes):
+    """A tokenizer that knows no z."""
+
+    name = "erasing"
+
+    def encode(self, documents: list[str]) -> list[np.ndarray]:
+        return super().encode([document.replace(" zzz", "") for document in documents])
+
+
+def test_a_last_word_without_a_token_is_left_out_and_counted() -> None:
+    texts = [*PASSAGES, "the expert retrieves a zzz"]
+    path = Path(jsonl("l.jsonl", [{"text": text} for text in texts]))
+    given = f"lambada={path}#sha256={hashlib.sha256(path.read_bytes()).hexdigest()}"
+    prepared = prepare_set(given, Erasing(), 10_000)
+    assert (text_of(prepared), prepared.left_out) == (PASSAGES, 1)
+    jsonl("l.jsonl", [{"text": texts[-1]}])
+    given = f"lambada={path}#sha256={hashlib.sha256(path.read_bytes()).hexdigest()}"
+    with pytest.raises(UserError, match="1 documents have no last word to ask for"):
+        prepare_set(given, Erasing(), 10_000)
+
+
 def test_every_token_is_predicted_once() -> None:
     """Against one forward pass per window."""
     torch.manual_seed(1)
@@ -160,6 +252,49 @@ def test_every_token_is_predicted_once() -> None:
     assert found["lambada_perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
     utf8 = sum(len(text.encode()) for text in PASSAGES)
     assert found["lambada_bits_per_byte"] == pytest.approx(sum(losses) / math.log(2) / utf8)
+
+
+@pytest.mark.parametrize("change", ["\n    ", "  ", " \t ", "\r\n"])
+def test_bits_per_byte_count_what_the_tokens_stand_for(change: str, pieces: Path) -> None:
+    """One stream of tokens has one number of bits per byte, whatever white space the pieces lost."""
+    tokenizer = SentencePiece(pieces)
+    jsonl("plain.jsonl", [{"text": " ".join(["the expert retrieves a product key"] * 20)}])
+    model = Decoder(BACKBONE, tokenizer.vocabulary, "dense", {}, (0,))
+    plain = prepare_set("c4=plain.jsonl", tokenizer, 10_000)
+    expected = evaluate_set(model, case(), plain)
+    # Every tenth space only, so that less is lost than is refused.
+    words = json.loads(Path("plain.jsonl").read_text())["text"].split(" ")
+    text = "".join(w + (change if i % 10 == 0 else " ") for i, w in enumerate(words)).strip()
+    jsonl("spaced.jsonl", [{"text": text}])
+    spaced = prepare_set("c4=spaced.jsonl", tokenizer, 10_000)
+    assert np.array_equal(spaced.token_ids(), plain.token_ids())
+    found = evaluate_set(model, case(), spaced)
+    # A space that came back as such counts, a line break that became one does not.
+    lost = plain.utf8_bytes - spaced.utf8_bytes
+    assert lost == (12 if change == "\r\n" else 0)
+    assert found["c4_bits_per_byte"] * spaced.utf8_bytes == pytest.approx(
+        expected["c4_bits_per_byte"] * plain.utf8_bytes
+    )
+    assert spaced.lost_bytes == len(text) - spaced.utf8_bytes
+    (note,) = spaced.notes()
+    assert "own.model loses" in note
+    assert f"{spaced.lost_bytes / len(text):.2%} of the bytes of c4" in note
+
+
+@pytest.mark.parametrize("text", [CHINESE, "{" * 500, "the     expert     {{{{", "THE EXPERT"])
+def test_a_tokenizer_that_loses_too_much_is_refused(text: str, pieces: Path) -> None:
+    jsonl("t.jsonl", [{"text": text}])
+    for _ in range(2):  # the second time from the cache
+        with pytest.raises(UserError, match=r"own.model loses .* of the bytes of c4.* at most 10%"):
+            prepare_set("c4=t.jsonl", SentencePiece(pieces), 10_000)
+
+
+def test_bytes_are_counted_where_they_are_tokens() -> None:
+    """A null byte, which ends a document, is in no token of its text."""
+    jsonl("t.jsonl", [{"text": "naïve \0 text of some more words that go on"}])
+    prepared = prepare_set("c4=t.jsonl", Bytes(), 10_000)
+    assert prepared.utf8_bytes == prepared.tokens - 1
+    assert prepared.lost_bytes == 1
 
 
 class Knows(torch.nn.Module):
