@@ -1,6 +1,6 @@
 """A decoder-only transformer whose feed-forward sites take any registered layer."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,8 @@ class Decoder(nn.Module):
 
     Shape legend: B sequences, L tokens of context, D width, V vocabulary.
     """
+
+    asks_loss: ClassVar[bool] = True
 
     def __init__(
         self, backbone: Backbone, vocabulary: int, layer: str, options: dict, sites: tuple[int, ...]
