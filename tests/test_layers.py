@@ -101,8 +101,22 @@ def test_resolved_options_hold_every_default() -> None:
 def trained(layer, x):
     """Output and loss of a training call, with gradients behind it."""
     y, loss = output_and_loss(layer.train(), x)
-    (y.square().mean() + loss).backward()
-    return y.detach(), loss
+    (y.square().sum() + loss).backward()
+    return y.detach(), torch.as_tensor(loss).detach()
+
+
+@each
+@pytest.mark.parametrize("shape", [(0, 32), (2, 0, 32)])
+def test_a_call_without_tokens_reaches_every_parameter(name: str, options: dict, shape) -> None:
+    layer, x = small(name, 32, options), torch.empty(shape, requires_grad=True)
+    buffers = {name: buffer.clone() for name, buffer in layer.named_buffers()}
+    y, loss = trained(layer, x)
+    assert y.shape == x.grad.shape == shape
+    assert loss == 0
+    for parameter in layer.parameters():
+        assert torch.equal(parameter.grad, torch.zeros_like(parameter))
+    for buffer_name, buffer in layer.named_buffers():
+        assert torch.equal(buffer, buffers[buffer_name])
 
 
 @each
@@ -132,7 +146,7 @@ def test_checkpointing_changes_no_gradient(name: str, options: dict, reentrant: 
         return output_and_loss(layer, x)
 
     y, loss = checkpoint(call, x, use_reentrant=reentrant)
-    (y.square().mean() + loss).backward()
+    (y.square().sum() + loss).backward()
     torch.testing.assert_close(x.grad, expected)
     for parameter, other in zip(layer.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, other.grad)
