@@ -1,6 +1,7 @@
 """Token-choice mixture of experts with a load-balancing loss (arXiv 2101.03961, 2401.04088)."""
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +27,12 @@ class TopKMoE(nn.Module):
         gate: "softmax" over the selected experts' logits (needs topk ≥ 2: over one it is constant and the
             router learns nothing), or "sigmoid" of each.
         capacity_factor: slots per expert over its fair share, or None for dropless.
-        balance: weight of the load-balancing loss E · Σ_e share_e · mean probability_e.
+        balance: weight of the load-balancing loss E · Σ_e share_e · mean probability_e, which a call
+            `layer(x, with_loss=True)` returns for the caller to add to its own.
         activation: "gelu", "relu" or "silu".
     """
+
+    asks_loss: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -67,7 +71,6 @@ class TopKMoE(nn.Module):
         self.up = nn.Parameter(torch.empty(experts, dim, self.hidden))
         self.down = nn.Parameter(torch.empty(experts, self.hidden, dim))
         self.gain = self.squared_scores_at_init() ** -0.5
-        self.auxiliary_loss: Tensor | None = None
         self.reset_parameters()
 
     def squared_scores_at_init(self) -> float:
@@ -91,14 +94,16 @@ class TopKMoE(nn.Module):
             return None
         return math.ceil(self.capacity_factor * self.topk * tokens / self.experts)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens (..., D) → (..., D). In training, leaves its balance loss in `auxiliary_loss`."""
+    def forward(self, x: Tensor, with_loss: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Tokens (..., D) → (..., D), `with_loss` beside the balance loss (), 0 for no tokens.
+
+        Nothing stays on the module, so that it copies and is computed again under checkpointing.
+        """
         x_TD = x.reshape(-1, self.dim)
         logits_TE = self.router(x_TD)
         wide_TE = logits_TE.to(torch.promote_types(logits_TE.dtype, torch.float32))
         best_TK, ids_TK = wide_TE.topk(self.topk, dim=-1)
         scores_TK = self.gain * self.scores(best_TK)
-        self.auxiliary_loss = self.balance_loss(wide_TE, ids_TK) if self.training else None
 
         ids, order = ids_TK.flatten().sort(stable=True)
         tokens = order // self.topk
@@ -110,7 +115,8 @@ class TopKMoE(nn.Module):
         else:
             out = self.bounded(rows, ids, counts_E, slots)
         y_TD = torch.zeros_like(x_TD, dtype=out.dtype)
-        return y_TD.index_add(0, tokens, out * scores.unsqueeze(-1)).view(x.shape)
+        y = y_TD.index_add(0, tokens, out * scores.unsqueeze(-1)).view(x.shape)
+        return (y, self.balance_loss(wide_TE, ids_TK)) if with_loss else y
 
     def grouped(self, rows: Tensor, ends_E: Tensor) -> Tensor:
         """Rows sorted by expert, (T·K, D) → (T·K, D)."""
@@ -133,7 +139,7 @@ class TopKMoE(nn.Module):
     def balance_loss(self, logits_TE: Tensor, ids_TK: Tensor) -> Tensor:
         """E · Σ_e (share of choices that fell on e) · (mean probability of e): 1 when perfectly even."""
         share_E = torch.bincount(ids_TK.flatten(), minlength=self.experts) / max(ids_TK.numel(), 1)
-        probability_E = logits_TE.softmax(-1).mean(0)
+        probability_E = logits_TE.softmax(-1).sum(0) / max(len(logits_TE), 1)
         return self.balance * self.experts * (share_E * probability_E).sum()
 
     def tables(self) -> list[nn.Parameter]:

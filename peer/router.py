@@ -5,6 +5,7 @@ PKM.
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peer.functional import check_one_of, retrieve
@@ -93,15 +94,23 @@ class ProductKeyRouter(nn.Module):
 
     def forward(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (T, D) → scores (T, H, K) and expert ids (T, H, K) int32."""
-        query = self.query(x_TD)
-        if self.query_norm == "layer":
-            query = self.norm(query.unflatten(-1, (self.heads, -1)))
-        elif query.shape[0] > 0:
-            query = self.norm(query)
+        query = self.normed(self.query(x_TD))
         query_THQ = query.view(-1, self.heads, self.dim_key)
         return retrieve(
             query_THQ, self.sub_keys.to(query.dtype), self.topk, scores=self.scores, impl=self.impl
         )
+
+    def normed(self, query: Tensor) -> Tensor:
+        """Queries (T, H · dim_key) after their norm; without tokens, batch statistics stay as they are."""
+        if self.query_norm == "layer":
+            return self.norm(query.unflatten(-1, (self.heads, -1)))
+        if isinstance(self.norm, nn.BatchNorm1d) and query.shape[0] == 0:
+            # Still through the norm: DDP waits for the gradient of every parameter.
+            norm = self.norm
+            return F.batch_norm(
+                query, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
+        return self.norm(query)
 
     def squared_scores_at_init(self) -> float:
         """E[Σ_heads Σ_k score²] at initialisation, where a match is a standard normal.

@@ -55,6 +55,14 @@ class FeedForward(Protocol):
         """Bytes by part that backward needs beside parameters and what is elementwise in them."""
 
 
+def output_and_loss(layer: Any, x: Tensor) -> tuple[Tensor, Tensor | float]:
+    """A call in training: the output, and the loss that the layer asks for beside the model's own.
+
+    A layer that asks for one says `asks_loss = True` and returns both from `layer(x, with_loss=True)`.
+    """
+    return layer(x, with_loss=True) if getattr(layer, "asks_loss", False) else (layer(x), 0.0)
+
+
 LAYERS: dict[str, Callable[..., Any]] = {
     "dense": DenseFFW,
     "dense_glu": partial(DenseFFW, glu=True),

@@ -1,6 +1,7 @@
 """What a trained model reaches: on the validation text, and on further sets."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,6 +130,7 @@ def negative_log_likelihood(model: Decoder, inputs: Tensor, targets: Tensor) -> 
     return losses.double().sum()
 
 
-def logits_of(model: Decoder, inputs: Tensor) -> Tensor:
+def logits_of(model: Decoder, inputs: Tensor, with_loss: bool = False) -> Any:
+    """As `Decoder.forward`; a GPU computes in bfloat16."""
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=inputs.device.type == "cuda"):
-        return model(inputs)
+        return model(inputs, with_loss)

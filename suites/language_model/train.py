@@ -203,14 +203,17 @@ def decoder(case: TrainingCase, corpus: Corpus) -> Decoder:
     return Decoder(case.backbone, corpus.vocabulary, case.layer, case.options, case.sites)
 
 
-def language_loss(model: Decoder, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean negative log likelihood in nats per token; a GPU computes the model in bfloat16."""
-    logits = logits_of(model, inputs)
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+def language_loss(model: Decoder, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | float]:
+    """Mean negative log likelihood in nats per token, and the losses that layers ask for besides.
+
+    A GPU computes the model in bfloat16.
+    """
+    logits, asked = logits_of(model, inputs, with_loss=True)
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten()), asked
 
 
 def training_step(
-    loss_of: Callable[..., Tensor],
+    loss_of: Callable[..., tuple[Tensor, Tensor | float]],
     model: Decoder,
     optimizer: torch.optim.Optimizer,
     batch: tuple[Tensor, Tensor],
@@ -225,8 +228,8 @@ def training_step(
     for tokens in parts:
         inputs, targets = (to_device(some, device) for some in tokens)
         share = len(inputs) / case.batch_sequences
-        loss = loss_of(model, inputs, targets)
-        (share * (loss + model.auxiliary_loss())).backward()
+        loss, asked = loss_of(model, inputs, targets)
+        (share * (loss + asked)).backward()
         total += share * loss.detach()
     torch.nn.utils.clip_grad_norm_(model.parameters(), case.optimization.gradient_clip)
     optimizer.step()
