@@ -75,6 +75,7 @@ class PKM(nn.Module):
             scores_TP,
             self.values,
             table_grad=self.table_grad,
+            check_ids=False,
             impl=self.impl,
         )
         return y_TD.view(x.shape)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from peer import operators, reference
-from peer.choice import prefers_expert_order, resolve
+from peer.choice import resolve
 from peer.optim import RowOptimizer
 from peer.stepping import BagAndStep, ExpertsAndStep
 
@@ -69,6 +69,7 @@ def experts(
     *,
     activation: str = "gelu",
     table_grad: str | RowOptimizer = "dense",
+    check_ids: bool = True,
     impl: str = "auto",
 ) -> Tensor:
     """The retrieved single-neuron experts, weighted and summed (paper, eq. 3 and 6).
@@ -84,6 +85,7 @@ def experts(
             `torch.optim.SparseAdam` and `peer.optim` read; or an optimizer of `peer.optim` that
             takes its step inside backward. All but "dense" need impl "aten" or "triton", outside
             compile.
+        check_ids: False spares the check that ids are in range, for ids that `retrieve` gave.
 
     Under autocast x and scores are cast to the tables' dtype, which is the result's.
 
@@ -112,7 +114,8 @@ def experts(
     if name in EAGER:
         return EAGER[name]("experts")(x_TD, ids_TP, scores_TP, down_ND, up_ND, gate_ND, activation)
     x_TD, ids_TP, scores_TP = x_TD.contiguous(), ids_TP.contiguous(), scores_TP.contiguous()
-    order, bounds = routed(ids_TP, tables.values(), name)
+    order, bounds = routed(ids_TP, tables.values(), check_ids, name)
+    check = check_ids and order is None
     if steps_in_backward(table_grad, **tables):
         return ExpertsAndStep.apply(
             x_TD,
@@ -125,6 +128,7 @@ def experts(
             bounds,
             activation,
             table_grad,
+            check,
             name,
         )
     y_TD, *_ = operators.experts(
@@ -138,6 +142,7 @@ def experts(
         bounds,
         activation,
         kind_of(table_grad),
+        check,
         name,
     )
     return y_TD
@@ -149,11 +154,12 @@ def bag(
     table_ND: Tensor,
     *,
     table_grad: str | RowOptimizer = "dense",
+    check_ids: bool = True,
     impl: str = "auto",
 ) -> Tensor:
     """The weighted sum of table rows: (T, P) ids in [0, N) and scores, (N, D) table → (T, D).
 
-    table_grad and autocast as in `experts`.
+    table_grad, check_ids and autocast as in `experts`.
     """
     check_pairs("bag", ids_TP, scores_TP)
     if table_ND.dim() != 2:
@@ -167,10 +173,13 @@ def bag(
     if name in EAGER:
         return EAGER[name]("bag")(ids_TP, scores_TP, table_ND)
     ids_TP, scores_TP, table_ND = ids_TP.contiguous(), scores_TP.contiguous(), table_ND.contiguous()
-    order, bounds = routed(ids_TP, [table_ND], name)
+    order, bounds = routed(ids_TP, [table_ND], check_ids, name)
+    check = check_ids and order is None
     if steps_in_backward(table_grad, table=table_ND):
-        return BagAndStep.apply(ids_TP, scores_TP, table_ND, order, bounds, table_grad, name)
-    return operators.bag(ids_TP, scores_TP, table_ND, order, bounds, kind_of(table_grad), name)
+        return BagAndStep.apply(ids_TP, scores_TP, table_ND, order, bounds, table_grad, check, name)
+    return operators.bag(
+        ids_TP, scores_TP, table_ND, order, bounds, kind_of(table_grad), check, name
+    )
 
 
 def steps_in_backward(table_grad: str | RowOptimizer, **tables: Tensor) -> bool:
@@ -187,15 +196,15 @@ def kind_of(table_grad: str | RowOptimizer) -> str:
     return table_grad if isinstance(table_grad, str) else "dense"
 
 
-def routed(ids_TP: Tensor, tables, name: str) -> tuple[Tensor | None, Tensor | None]:
+def routed(ids_TP: Tensor, tables, check: bool, name: str) -> tuple[Tensor | None, Tensor | None]:
     """The pairs sorted by expert, once for forward and backward, where a table gradient will need
-    them.
+    them. The Triton kernels want them in backward alone.
     """
     tables = list(tables)
     needed = torch.is_grad_enabled() and any(table.requires_grad for table in tables)
-    if not needed and not prefers_expert_order(name, ids_TP.shape):
+    if name == "triton" or not needed:
         return None, None
-    return operators.route(ids_TP, tables[0].shape[0], name)
+    return operators.route(ids_TP, tables[0].shape[0], check, name)
 
 
 @functools.cache

@@ -118,6 +118,7 @@ class PEER(nn.Module):
             self.gate,
             activation=self.activation,
             table_grad=self.table_grad,
+            check_ids=False,
             impl=self.impl,
         )
         return y_TD.view(x.shape).to(x.dtype)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from peer import choice, functional, reference
+from peer import functional, reference
 from tests.peer.cases import (
     assert_near_truth,
     experts_inputs,
@@ -41,16 +41,6 @@ def test_sizes_and_routing(T, P, D, N, table_grad, kind, impl, kernel_device, na
     check(impl, inputs, grad, "gelu", torch.float32, table_grad=table_grad)
 
 
-@pytest.mark.parametrize("glu", [False, True])
-@pytest.mark.parametrize("kind", ["uniform", "same"])
-def test_expert_order_forward(kind, glu, kernel_device, monkeypatch, nan_filled):
-    """The hybrid: dots in expert order, then a token-major sum, as many tokens use."""
-    monkeypatch.setitem(choice.EXPERT_ORDER_PAIRS, "triton", 0)
-    torch.manual_seed(0)
-    inputs, grad = experts_inputs(13, 5, 40, 9, torch.float32, kernel_device, glu, kind)
-    check("triton", inputs, grad, "gelu", torch.float32)
-
-
 @pytest.mark.parametrize("impl", ENGINES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision(dtype, impl, kernel_device):
@@ -70,15 +60,12 @@ def test_a_million_experts_touched_rows_only(impl, kernel_device):
 
 
 @pytest.mark.parametrize("impl", ENGINES)
-@pytest.mark.parametrize("expert_order", [False, True])
-def test_tables_beyond_2_to_the_31_elements(impl, expert_order, kernel_device, monkeypatch):
+def test_tables_beyond_2_to_the_31_elements(impl, kernel_device):
     """2048² experts, N·D = 2³²: the same bits as a table that holds only the rows in use.
 
     Memory that is never written costs nothing, so the tables take a few pages. Interpreted kernels do
     not overflow: there this shows the ATen path and the logic, on a GPU the offsets too.
     """
-    if expert_order:
-        monkeypatch.setitem(choice.EXPERT_ORDER_PAIRS, impl, 0)
     torch.manual_seed(0)
     N, D, T, P = 2048**2, 1024, 3, 4
     inputs, grad = experts_inputs(T, P, D, T * P, torch.bfloat16, kernel_device)
@@ -118,9 +105,9 @@ def test_float64_gradcheck():
 @pytest.mark.parametrize("impl", ENGINES)
 def test_long_runs_repeat_bit_for_bit(impl, kernel_device, monkeypatch, nan_filled):
     if impl == "triton":
-        from peer.kernels import runs
+        from peer.kernels import launch
 
-        monkeypatch.setattr(runs, "longest_run", lambda pairs: 8)
+        monkeypatch.setattr(launch, "piece", lambda pairs: 4)
     torch.manual_seed(0)
     for kind in ("same", "skewed"):
         inputs, grad = experts_inputs(29, 5, 24, 9, torch.float32, kernel_device, kind=kind)

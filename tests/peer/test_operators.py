@@ -12,7 +12,7 @@ from tests.peer.cases import experts_inputs
 def operands(impl, device, glu=False):
     torch.manual_seed(0)
     inputs, grad = experts_inputs(4, 6, 8, 9, torch.float32, device, glu)
-    order, bounds = operators.route(inputs["ids"], 9, impl)
+    order, bounds = operators.route(inputs["ids"], 9, True, impl)
     return inputs, grad, order, bounds
 
 
@@ -39,7 +39,7 @@ def test_opcheck_experts(routed, glu, impl, kernel_device):
     x, ids, scores, *tables = inputs.values()
     route = (order, bounds) if routed else (None, None)
     x, scores, *tables = differentiable(x, scores, *tables)
-    arguments = (x, ids, scores, *tables, *route, "gelu", "dense", impl)
+    arguments = (x, ids, scores, *tables, *route, "gelu", "dense", True, impl)
     torch.library.opcheck(torch.ops.peer.experts.default, arguments)
     _, hidden, gates = operators.experts(*arguments)
     values = [None if t is None else t.detach() for t in (grad, x, ids, scores, *tables)]
@@ -52,16 +52,18 @@ def test_opcheck_bag_route_and_touched(impl, kernel_device):
     inputs, grad, order, bounds = operands(impl, kernel_device)
     ids, scores, table = inputs["ids"], inputs["scores"], inputs["up"]
     leaves = differentiable(scores, table)
-    torch.library.opcheck(torch.ops.peer.bag.default, (ids, *leaves, order, bounds, "dense", impl))
+    torch.library.opcheck(
+        torch.ops.peer.bag.default, (ids, *leaves, order, bounds, "dense", True, impl)
+    )
     arguments = (grad, ids, scores, table, order, bounds, None, impl, True, True)
     torch.library.opcheck(torch.ops.peer.bag_backward.default, arguments)
-    torch.library.opcheck(torch.ops.peer.route.default, (ids, 9, impl))
-    torch.library.opcheck(torch.ops.peer.touched.default, (bounds,))
+    torch.library.opcheck(torch.ops.peer.route.default, (ids, 9, True, impl))
+    torch.library.opcheck(torch.ops.peer.touched.default, (bounds, impl))
 
 
 def test_route_sorts_stably():
     ids = torch.tensor([[3, 0], [3, 1], [0, 3]], dtype=torch.int32)
-    order, bounds = operators.route(ids, 5, "aten")
+    order, bounds = operators.route(ids, 5, True, "aten")
     assert order.tolist() == [1, 4, 3, 0, 2, 5]
     assert bounds.tolist() == [0, 2, 3, 3, 6, 6]
 
