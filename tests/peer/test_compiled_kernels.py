@@ -17,7 +17,7 @@ MOST_SHARED_BYTES = 48 * 1024
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", MOST_REGISTERS)
-def test_no_kernel_spills(target, tmp_path, count_compiled):
+def test_no_kernel_spills(target, tmp_path, count_kernels):
     environment = os.environ | {
         "TRITON_INTERPRET": "0",
         "TRITON_ALWAYS_COMPILE": "1",
@@ -46,4 +46,4 @@ def test_no_kernel_spills(target, tmp_path, count_compiled):
         assert row["spilled_bytes"] == 0, row
         assert row["registers"] <= MOST_REGISTERS[target], row
         assert row["shared_bytes"] <= MOST_SHARED_BYTES, row
-    count_compiled(len(rows))
+    count_kernels("compiled", len(rows))
