@@ -129,11 +129,3 @@ def test_any_encoding_carries_what_is_printed(monkeypatch, encoding: str, shown:
     sys.stdout.write("2 × 3 → é … σ 中")
     sys.stdout.flush()
     assert raw.getvalue().decode(encoding) == shown
-
-
-def test_a_verb_prints_into_latin_1(monkeypatch) -> None:
-    raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
-    monkeypatch.setattr(sys, "argv", ["suites", "claims"])
-    assert front.run() == 0
-    assert "peer - dense at the optimum of each" in raw.getvalue().decode("latin-1")
