@@ -1,6 +1,7 @@
 """Runs training cases, several at a time, and keeps each record the moment it exists."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -160,7 +161,7 @@ class Worker:
         if self.process is None or self.process.poll() is not None:
             self.close()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "suites.sweep.worker"],
+                [sys.executable, "-m", "suites.sweep.worker", str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -120,8 +120,41 @@ def test_a_killed_sweep_resumes_and_repeats_nothing(cache: Path, tmp_path: Path)
 
 
 def workers_of(sweep: subprocess.Popen) -> list[psutil.Process]:
-    children = psutil.Process(sweep.pid).children()
+    """The process of each slot, and the forks that train."""
+    children = psutil.Process(sweep.pid).children(recursive=True)
     return [child for child in children if "suites.sweep.worker" in child.cmdline()]
+
+
+@pytest.mark.parametrize("processes", [1, 2], ids=["while it starts", "while it trains"])
+def test_nothing_outlives_a_sweep_whose_process_alone_is_killed(
+    cache: Path, tmp_path: Path, processes: int
+) -> None:
+    words = [
+        "run",
+        "methods",
+        "--layer",
+        "dense",
+        "--seeds",
+        "1",
+        "--budget",
+        "1e14",
+        "--jobs",
+        "1",
+    ]
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "suites", *words, "--results", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"PEER_SUITE_CACHE": str(cache)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(workers := workers_of(sweep)) < processes and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(workers) == processes
+    sweep.kill()
+    sweep.wait()
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
 
 
 def test_interrupt_ends_workers_and_keeps_what_finished(cache: Path, tmp_path: Path) -> None:
