@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-IMPLEMENTATIONS = ("auto", "reference", "compiled", "aten", "triton")
+IMPLEMENTATIONS = ("auto", "reference", "compiled", "aten", "native", "triton")
+NATIVE_DTYPES = (torch.float32, torch.float64)
 TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 # Pairs from which the dots go in expert order even where no table gradient needs the order.
@@ -31,7 +32,20 @@ def resolve(impl: str, device: torch.device, dtype: torch.dtype, pairs: int | No
         return "triton" if runs else "aten"
     if impl == "triton":
         check_triton(device, dtype, pairs)
+    if impl == "native":
+        check_native(device, dtype)
     return impl
+
+
+def check_native(device: torch.device, dtype: torch.dtype) -> None:
+    if importlib.util.find_spec("numba") is None:
+        raise ValueError(
+            "impl='native' needs the package numba; pip install 'peer-suite[native]', or use impl='aten'"
+        )
+    if device.type not in ("cpu", "meta"):
+        raise ValueError(f"impl='native' runs on a CPU; got tensors on {device}; use impl='auto'")
+    if dtype not in NATIVE_DTYPES:
+        raise ValueError(f"impl='native' takes float32 or float64; got {dtype}; use impl='aten'")
 
 
 def check_triton(device: torch.device, dtype: torch.dtype, pairs: int | None) -> None:

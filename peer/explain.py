@@ -95,7 +95,7 @@ def reason(layer: PEER, impl: str) -> str:
 
 
 def forward_path(impl: str, layer: PEER, pairs: tuple[int, int]) -> str:
-    if impl not in ("aten", "triton"):
+    if impl not in ("aten", "native", "triton"):
         return "rows are gathered, (T, P, D) is materialised"
     if any(table.requires_grad for table in layer.tables()) or prefers_expert_order(impl, pairs):
         return "pairs sorted by expert, dots expert-major, weighted sum token-major"

@@ -10,7 +10,7 @@ from tests.peer.cases import (
     reference_experts,
 )
 
-ENGINES = ["aten", "triton"]
+ENGINES = ["aten", "native", "triton"]
 
 
 def check(impl, inputs, grad, activation, dtype, **options):

@@ -12,7 +12,7 @@ from peer import PEER, functional
 from peer.optim import RowAdagrad, TouchedAdamW
 from tests.peer.cases import experts_inputs
 
-ENGINES = ["aten", "triton"]
+ENGINES = ["aten", "native", "triton"]
 OPTIMIZERS = {
     "adamw": lambda tables: TouchedAdamW(tables, lr=0.1, weight_decay=0.1),
     "row_adagrad": lambda tables: RowAdagrad(tables, lr=0.1),
