@@ -38,10 +38,8 @@ def resolve(impl: str, device: torch.device, dtype: torch.dtype, pairs: int | No
 
 
 def check_native(device: torch.device, dtype: torch.dtype) -> None:
-    if importlib.util.find_spec("numba") is None:
-        raise ValueError(
-            "impl='native' needs the package numba; pip install 'peer-suite[native]', or use impl='aten'"
-        )
+    if not numba_installed():
+        raise ValueError("impl='native' needs the package numba; install it, or use impl='aten'")
     if device.type not in ("cpu", "meta"):
         raise ValueError(f"impl='native' runs on a CPU; got tensors on {device}; use impl='auto'")
     if dtype not in NATIVE_DTYPES:
@@ -62,6 +60,11 @@ def check_triton(device: torch.device, dtype: torch.dtype, pairs: int | None) ->
         )
     if pairs is not None and pairs >= 2**31:
         raise ValueError(f"impl='triton' takes fewer than 2³¹ (token, expert) pairs; got {pairs}")
+
+
+@functools.cache
+def numba_installed() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 @functools.cache

@@ -1,20 +1,20 @@
-"""The CPU engine compiled by numba: ATen's parts, with the experts' backward in one visit.
+"""The CPU engine that numba compiles where it first runs: the parts `peer.operators` asks for.
 
-Imported when first used; float32 and float64.
+Imported when first used; float32 and float64. A weighted sum of rows is `embedding_bag`, which no
+loop here has beaten, and an optimizer's step inside backward is ATen's.
 """
 
-from peer.aten import gathered_dot, retrieve, route, table_gradient, update_rows, weighted_sum
-from peer.native.backward import backward_in_one_visit
-from peer.native.tokens import FEW_TOKENS, few_tokens
+from peer.aten import retrieve, table_gradient, update_rows, weighted_sum
+from peer.native.dots import gathered_dot
+from peer.native.routing import route
+from peer.native.visit import visit_experts
 
 __all__ = [
-    "FEW_TOKENS",
-    "backward_in_one_visit",
-    "few_tokens",
     "gathered_dot",
     "retrieve",
     "route",
     "table_gradient",
     "update_rows",
+    "visit_experts",
     "weighted_sum",
 ]

@@ -1,7 +1,5 @@
 """`experts`: single-neuron experts, weighted and summed, and every gradient of that."""
 
-from functools import partial
-
 import torch
 from torch import Tensor
 from torch.library import custom_op
@@ -35,10 +33,6 @@ def experts(
     parts = engine(impl)
     if impl == "triton" and (order is None or not prefers_expert_order(impl, ids.shape)):
         return parts.fused_experts(x, ids, scores, down, up, gate, activation)
-    if impl == "native" and x.shape[0] <= parts.FEW_TOKENS and x.numel():
-        return parts.few_tokens(
-            x, ids, scores, down, up, gate, partial(activate, activation=activation)
-        )
     hidden = parts.gathered_dot(x, down, ids, order)
     gates = hidden.new_empty(0) if gate is None else parts.gathered_dot(x, gate, ids, order)
     weights = scores * activate(hidden, gates, activation)
@@ -97,17 +91,17 @@ def experts_backward(
     not needed; the tables' have N rows, or one per expert in `touched`.
     """
     parts = engine(impl)
-    if impl == "native" and need_tables and x.numel():
+    dx, dscores, ddown, dup, dgate = (x.new_empty(0) for _ in range(5))
+    if impl == "native" and need_tables:
         slopes = activation_slopes(hidden, gates, activation)
-        dscores, dhidden, dgates, tables = parts.backward_in_one_visit(
+        found, dhidden, dgates, ddown, dup, dgate = parts.visit_experts(
             grad_y, x, scores, up, order, bounds, touched, slopes
         )
-        dx = token_gradient(parts, ids, dhidden, down, dgates, gate) if need_x else x.new_empty(0)
-        return dx, dscores if need_scores else x.new_empty(0), *padded(tables)
-    found, dhidden, dgates, weights = pair_gradients(
-        parts, grad_y, ids, scores, up, order, hidden, gates, activation
-    )
-    dx, dscores, ddown, dup, dgate = (x.new_empty(0) for _ in range(5))
+        need_tables = False
+    else:
+        found, dhidden, dgates, weights = pair_gradients(
+            parts, grad_y, ids, scores, up, order, hidden, gates, activation
+        )
     if need_scores:
         dscores = found.to(scores.dtype)
     if need_x:
@@ -128,11 +122,6 @@ def activation_slopes(
     if gates.dim() == 1:
         return active, activation_gradient(torch.ones_like(hidden), hidden, activation), None
     return active, ACTIVATIONS[activation](gates), activation_gradient(hidden, gates, activation)
-
-
-def padded(tables: list[Tensor]) -> list[Tensor]:
-    """Of three tables; an absent gate's gradient is empty."""
-    return tables if len(tables) == 3 else [*tables, tables[0].new_empty(0)]
 
 
 def pair_gradients(

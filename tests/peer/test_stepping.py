@@ -70,7 +70,7 @@ def test_equals_the_plain_step(T, P, D, N, glu, kind, optimizer, impl, kernel_de
     assert_same_steps(inputs, grad, OPTIMIZERS[optimizer], impl)
 
 
-@pytest.mark.parametrize("impl", ENGINES)
+@pytest.mark.parametrize("impl", ["aten", "triton"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision(dtype, optimizer, impl, kernel_device):
