@@ -4,9 +4,10 @@ Imported when first used; float32 and float64. A weighted sum of rows is `embedd
 loop here has beaten, and an optimizer's step inside backward is ATen's.
 """
 
-from peer.aten import retrieve, table_gradient, update_rows, weighted_sum
+from peer.aten import table_gradient, update_rows, weighted_sum
 from peer.native.dots import gathered_dot
 from peer.native.routing import route
+from peer.native.selection import retrieve
 from peer.native.visit import visit_experts
 
 __all__ = [

@@ -69,3 +69,33 @@ def test_is_kept_on_disk_only_where_that_is_possible(monkeypatch):
 
     monkeypatch.setattr(numba, "njit", no_folder)
     assert compiled()(lambda value: value + 1)(2) == 3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("S", [40, 300])
+def test_a_key_without_a_number_is_still_selected_exactly(S, value, threads):
+    """And every other choice is brute force's; ties among whole numbers go by the lowest id."""
+    query, keys = torch.randint(-2, 3, (9, 2, 8)).float(), torch.randint(-2, 3, (2, S, 4)).float()
+    expected = functional.retrieve(query, keys, 16, scores="relu", impl="reference")
+    got = functional.retrieve(query, keys, 16, scores="relu", impl="native")
+    assert all(map(torch.equal, got, expected))
+    keys[0, 7] = value
+    ids = functional.retrieve(query.abs() + 1, keys, 16, impl="native")[1]
+    assert (ids // S == 7).all() if value != -float("inf") else not (ids // S == 7).any()
+
+
+@pytest.mark.parametrize("per_head", [False, True])
+def test_retrieval_has_the_same_bits_on_any_number_of_threads(per_head, threads, monkeypatch):
+    from peer.native import selection
+
+    monkeypatch.setattr(selection, "CHUNK_BYTES", 100_000)  # several chunks, the last one short
+    query = torch.randn(301, 3, 16)
+    keys = torch.randn(*((2, 3, 70, 8) if per_head else (2, 70, 8)))
+    results = []
+    for count in (1, 2, 3):
+        threads(count)
+        results.append(functional.retrieve(query, keys, 20, impl="native"))
+    expected = functional.retrieve(query, keys, 20, impl="reference")
+    assert torch.equal(results[0][1], expected[1])
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
