@@ -6,7 +6,8 @@ import os
 
 import torch
 
-IMPLEMENTATIONS = ("auto", "reference", "compiled", "aten", "triton")
+IMPLEMENTATIONS = ("auto", "reference", "compiled", "aten", "native", "triton")
+NATIVE_DTYPES = (torch.float32, torch.float64)
 TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -24,7 +25,18 @@ def resolve(impl: str, device: torch.device, dtype: torch.dtype, pairs: int | No
         return "triton" if runs else "aten"
     if impl == "triton":
         check_triton(device, dtype, pairs)
+    if impl == "native":
+        check_native(device, dtype)
     return impl
+
+
+def check_native(device: torch.device, dtype: torch.dtype) -> None:
+    if not numba_installed():
+        raise ValueError("impl='native' needs the package numba; install it, or use impl='aten'")
+    if device.type not in ("cpu", "meta"):
+        raise ValueError(f"impl='native' runs on a CPU; got tensors on {device}; use impl='auto'")
+    if dtype not in NATIVE_DTYPES:
+        raise ValueError(f"impl='native' takes float32 or float64; got {dtype}; use impl='aten'")
 
 
 def check_triton(device: torch.device, dtype: torch.dtype, pairs: int | None) -> None:
@@ -41,6 +53,11 @@ def check_triton(device: torch.device, dtype: torch.dtype, pairs: int | None) ->
         )
     if pairs is not None and pairs >= 2**31:
         raise ValueError(f"impl='triton' takes fewer than 2³¹ (token, expert) pairs; got {pairs}")
+
+
+@functools.cache
+def numba_installed() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 @functools.cache

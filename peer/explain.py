@@ -97,7 +97,7 @@ def reason(layer: PEER, impl: str) -> str:
 def forward_path(impl: str, layer: PEER) -> str:
     if impl == "triton":
         return "token-major, one fused pass; backward sorts the pairs by expert"
-    if impl != "aten":
+    if impl not in ("aten", "native"):
         return "rows are gathered, (T, P, D) is materialised"
     if any(table.requires_grad for table in layer.tables()):
         return "pairs sorted by expert, dots expert-major, weighted sum token-major"

@@ -52,7 +52,9 @@ def retrieve(
             f"topk must be between 1 and the {sub_keys.shape[-2]} sub-keys per half; got {topk}"
         )
     check_same("retrieve", query=query_THQ, sub_keys=sub_keys)
-    name = resolve(impl, query_THQ.device, query_THQ.dtype)
+    # Scores are float32 or wider, whatever the queries are.
+    wide = torch.promote_types(query_THQ.dtype, torch.float32)
+    name = resolve(impl, query_THQ.device, wide)
     if name in EAGER:
         return EAGER[name]("retrieve")(query_THQ, sub_keys, topk, scores)
     scores_THK, ids_THK = operators.retrieve(query_THQ, sub_keys, topk, scores, name)

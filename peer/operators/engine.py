@@ -14,6 +14,10 @@ def engine(impl: str) -> ModuleType:
         from peer import kernels
 
         return kernels
+    if impl == "native":
+        from peer import native
+
+        return native
     return aten
 
 

@@ -98,10 +98,17 @@ def experts_backward(
         dx = token_gradient(impl, ids, dhidden, down, dgates, gate) if need_x else x.new_empty(0)
         dup, ddown, dgate = tables if gate is not None else (*tables, x.new_empty(0))
         return dx, found if need_scores else x.new_empty(0), ddown, dup, dgate
-    found, dhidden, dgates, weights = pair_gradients(
-        impl, grad_y, ids, scores, up, order, bounds, hidden, gates, activation
-    )
     dx, dscores, ddown, dup, dgate = (x.new_empty(0) for _ in range(5))
+    if impl == "native" and need_tables:
+        slopes = activation_slopes(hidden, gates, activation)
+        found, dhidden, dgates, ddown, dup, dgate = parts.visit_experts(
+            grad_y, x, scores, up, order, bounds, touched, slopes
+        )
+        need_tables = False
+    else:
+        found, dhidden, dgates, weights = pair_gradients(
+            impl, grad_y, ids, scores, up, order, bounds, hidden, gates, activation
+        )
     if need_scores:
         dscores = found.to(scores.dtype)
     if need_x:
@@ -112,6 +119,16 @@ def experts_backward(
         if gate is not None:
             dgate = parts.table_gradient(dgates, x, order, bounds, touched)
     return dx, dscores, ddown, dup, dgate
+
+
+def activation_slopes(
+    hidden: Tensor, gates: Tensor, activation: str
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(T, P) each: the activation of a pair, its derivative by hidden and, with a gate, by gates."""
+    active = activate(hidden, gates, activation)
+    if gates.dim() == 1:
+        return active, activation_gradient(torch.ones_like(hidden), hidden, activation), None
+    return active, ACTIVATIONS[activation](gates), activation_gradient(hidden, gates, activation)
 
 
 def pair_gradients(

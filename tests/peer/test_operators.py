@@ -20,7 +20,7 @@ def differentiable(*tensors):
     return [None if t is None else t.clone().requires_grad_() for t in tensors]
 
 
-@pytest.mark.parametrize("impl", ["aten", "triton"])
+@pytest.mark.parametrize("impl", ["aten", "native", "triton"])
 def test_opcheck_retrieve(impl, kernel_device):
     query, keys = torch.randn(3, 2, 8).to(kernel_device), torch.randn(2, 6, 4).to(kernel_device)
     scores, ids = operators.retrieve(query, keys, 3, "softmax", impl)
@@ -31,7 +31,7 @@ def test_opcheck_retrieve(impl, kernel_device):
     torch.library.opcheck(torch.ops.peer.retrieve_backward.default, arguments)
 
 
-@pytest.mark.parametrize("impl", ["aten", "triton"])
+@pytest.mark.parametrize("impl", ["aten", "native", "triton"])
 @pytest.mark.parametrize("glu", [False, True])
 @pytest.mark.parametrize("routed", [False, True])
 def test_opcheck_experts(routed, glu, impl, kernel_device):
@@ -47,7 +47,7 @@ def test_opcheck_experts(routed, glu, impl, kernel_device):
     torch.library.opcheck(torch.ops.peer.experts_backward.default, (*values, *rest))
 
 
-@pytest.mark.parametrize("impl", ["aten", "triton"])
+@pytest.mark.parametrize("impl", ["aten", "native", "triton"])
 def test_opcheck_bag_route_and_touched(impl, kernel_device):
     inputs, grad, order, bounds = operands(impl, kernel_device)
     ids, scores, table = inputs["ids"], inputs["scores"], inputs["up"]
@@ -88,7 +88,7 @@ def test_sparse_gradients_are_refused_under_compile():
         compiled(torch.randn(5, 16))
 
 
-@pytest.mark.parametrize("impl", ["aten", "triton"])
+@pytest.mark.parametrize("impl", ["aten", "native", "triton"])
 def test_autocast_keeps_the_tables_dtype(impl, kernel_device):
     torch.manual_seed(0)
     layer = PEER(16, experts=64, heads=2, topk=4, dim_key=8, impl=impl).to(kernel_device)
@@ -103,7 +103,7 @@ def test_autocast_keeps_the_tables_dtype(impl, kernel_device):
     assert (mixed - plain).square().mean() < 0.1 * plain.square().mean()
 
 
-@pytest.mark.parametrize("impl", ["aten", "triton"])
+@pytest.mark.parametrize("impl", ["aten", "native", "triton"])
 def test_meta_tensors_cost_nothing(impl):
     with torch.device("meta"):
         layer = PEER(4096, experts=2048**2, impl=impl)

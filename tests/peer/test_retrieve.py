@@ -4,7 +4,7 @@ import torch
 from peer import functional, operators
 from tests.peer.cases import brute_force
 
-ENGINES = ["reference", "aten", "triton"]
+ENGINES = ["reference", "aten", "native", "triton"]
 SIZES = [
     # T, H, S, Q, K: from as many sub-keys as are asked for up to a million experts
     (1, 1, 1, 1, 1),
@@ -91,7 +91,7 @@ def test_a_bad_token_leaves_the_others_alone(value, impl, kernel_device):
     assert not torch.isfinite(scores[2]).all()
 
 
-@pytest.mark.parametrize("impl", ["aten", "triton"])
+@pytest.mark.parametrize("impl", ["aten", "native", "triton"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_scores_accumulate_in_float32(dtype, impl, kernel_device):
     torch.manual_seed(0)
@@ -104,7 +104,7 @@ def test_low_precision_scores_accumulate_in_float32(dtype, impl, kernel_device):
     torch.testing.assert_close(scores.double(), best.sigmoid(), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("impl", ["aten", "triton"])
+@pytest.mark.parametrize("impl", ["aten", "native", "triton"])
 @pytest.mark.parametrize("scores", ["softmax", "sigmoid", "relu"])
 @pytest.mark.parametrize("per_head", [False, True])
 def test_gradients_by_name(per_head, scores, impl, kernel_device, nan_filled):
