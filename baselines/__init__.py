@@ -5,7 +5,8 @@ A layer here offers what `suites.layers.FeedForward` asks for: tables, and close
 
 from baselines.dense import DenseFFW
 from baselines.expert_choice import ExpertChoiceMoE
+from baselines.fine_grained import FineGrainedMoE
 from baselines.pkm import PKM
 from baselines.topk_moe import TopKMoE
 
-__all__ = ["PKM", "DenseFFW", "ExpertChoiceMoE", "TopKMoE"]
+__all__ = ["PKM", "DenseFFW", "ExpertChoiceMoE", "FineGrainedMoE", "TopKMoE"]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from baselines import PKM, DenseFFW, ExpertChoiceMoE, TopKMoE
+from baselines import PKM, DenseFFW, ExpertChoiceMoE, FineGrainedMoE, TopKMoE
 from peer import PEER
 from suites.errors import UserError
 
@@ -62,6 +62,7 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "topk_moe": TopKMoE,
     "pkm": PKM,
     "peer": PEER,
+    "fine_grained_moe": FineGrainedMoE,
 }
 
 
@@ -98,6 +99,7 @@ VARIES: dict[str, Freedom] = {
     "dense_glu": Freedom({"hidden": hidden}),
     "expert_choice": Freedom({"hidden": hidden}),
     "topk_moe": Freedom({"hidden": hidden}),
+    "fine_grained_moe": Freedom({"hidden": hidden}),
     "pkm": Freedom(
         {"heads": doublings, "topk": doublings, "memories": squares}, in_the_papers_range
     ),

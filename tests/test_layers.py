@@ -11,6 +11,7 @@ SMALL = {
     "peer": {"experts": 64**2, "dim_key": 32},
     "topk_moe": {"experts": 16},
     "expert_choice": {"experts": 16},
+    "fine_grained_moe": {"experts": 16},
 }
 VARIANTS = [(name, {}) for name in LAYERS] + [
     ("topk_moe", {"gate": "sigmoid", "topk": 1}),

@@ -23,6 +23,7 @@ SMALL = {
     "peer": {"experts": 256, "dim_key": 16},
     "expert_choice": {"experts": 8},
     "topk_moe": {"experts": 8},
+    "fine_grained_moe": {"experts": 16},
 }
 QUERY_NORM = {"peer": {"query_norm": None}}
 

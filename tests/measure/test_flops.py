@@ -20,6 +20,7 @@ EXTRA = {
     "dense": [{"activation": "relu"}],
     "topk_moe": [{"capacity_factor": 1.25}, {"gate": "sigmoid", "topk": 1}],
     "expert_choice": [{"capacity_factor": 2.0, "experts": 7}],
+    "fine_grained_moe": [{"experts": 24, "topk": 3, "hidden": 40}],
     "pkm": [{"shared_keys": True}],
     "peer": [
         {"glu": True},
@@ -81,7 +82,7 @@ def test_autograd_keeps_no_less_than_the_closed_form(name: str, options: dict) -
         assert saved_bytes(layer, x) <= 3 * floor
 
 
-@pytest.mark.parametrize("name", ["peer", "pkm", "topk_moe"])
+@pytest.mark.parametrize("name", ["peer", "pkm", "topk_moe", "fine_grained_moe"])
 def test_bytes_of_the_ids_really_selected(name: str) -> None:
     layer = build(name, DIM, SMALL.get(name, {}))
     x = torch.randn(TOKENS, DIM)
@@ -90,7 +91,8 @@ def test_bytes_of_the_ids_really_selected(name: str) -> None:
     all_same = sum(layer.bytes_moved(TOKENS, ids[:1].expand_as(ids)).values())
     assert all_same < sum(layer.bytes_moved(TOKENS, ids).values()) <= 1.02 * uniform
     distinct = len(set(ids[:1].flatten().tolist()))
-    row = 2 * DIM * layer.hidden if name == "topk_moe" else DIM * len(layer.tables())
+    matrices = {"topk_moe": 2, "fine_grained_moe": 3}.get(name)
+    row = matrices * DIM * layer.hidden if matrices else DIM * len(layer.tables())
     more = ids.unique().numel() - distinct
     assert sum(layer.bytes_moved(TOKENS, ids).values()) - all_same == more * row * 4
 
