@@ -13,11 +13,11 @@ class FineGrainedMoE(nn.Module):
     """y = shared(x) + Σ_{i∈I} w_i · expert_i(x): one shared and `topk` of E narrow routed SwiGLU experts.
 
     s = sigmoid(x · W); I are the K largest of s + bias, w = scale · s_I / Σ s_I. The bias selects and
-    nothing else; every training call moves it by `bias_rate` · sign(mean load − load), so loads even out
-    without an auxiliary loss and no token is dropped. Differs from the source: its small sequence-wise
-    loss is left out, and `scale` is not a free number but makes the routed sum as large as the shared one.
-
-    The bias moves as batch norm's statistics do: in each training call, so in each part of a split batch.
+    nothing else. Training calls add to `load` what each expert was chosen for, and `after_step`, which a
+    training loop calls after its optimizer's step, moves the bias by `bias_rate` · sign(mean − load): loads
+    even out without an auxiliary loss, and no token is dropped. Differs from the source: its small
+    sequence-wise loss is left out, and `scale` is no free number but makes the routed sum as large as the
+    shared expert's output.
 
     Args:
         dim: D, model width.
@@ -30,6 +30,7 @@ class FineGrainedMoE(nn.Module):
     """
 
     bias: Tensor
+    load: Tensor
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class FineGrainedMoE(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(experts, dim, 2 * self.hidden))
         self.down = nn.Parameter(torch.empty(experts, self.hidden, dim))
         self.register_buffer("bias", torch.zeros(experts))
+        self.register_buffer("load", torch.zeros(experts, dtype=torch.int64))
         self.scale = self.squared_weights_at_init() ** -0.5
         self.reset_parameters()
 
@@ -73,16 +75,17 @@ class FineGrainedMoE(nn.Module):
         for down in (self.down, self.shared.down.weight):
             nn.init.normal_(down, std=std)
         nn.init.zeros_(self.bias)
+        nn.init.zeros_(self.load)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (..., D) → (..., D). In training moves the selection bias by this call's load."""
+        """Tokens (..., D) → (..., D). In training adds this call's choices to `load`."""
         x_TD = x.reshape(-1, self.dim)
         logits_TE = self.router(x_TD)
         weights_TK, ids_TK = self.routed(logits_TE)
         ids, order = ids_TK.flatten().sort(stable=True)
         counts_E = torch.bincount(ids, minlength=self.experts)
         if self.training:
-            self.move_bias(counts_E)
+            self.load.add_(counts_E)
         tokens = order // self.topk
         rows = x_TD[tokens].to(logits_TE.dtype)
         out = self.grouped(rows, counts_E.cumsum(0).int())
@@ -97,11 +100,14 @@ class FineGrainedMoE(nn.Module):
         return self.scale * (scores_TK / scores_TK.sum(-1, keepdim=True)), ids_TK
 
     @torch.no_grad()
-    def move_bias(self, counts_E: Tensor) -> None:
-        """Up where fewer than the mean chose an expert, down where more did, by `bias_rate`."""
-        load_E, mean = counts_E * self.experts, counts_E.sum()  # both times E, so integers
-        sign_E = (load_E < mean).to(self.bias.dtype) + (load_E <= mean).to(self.bias.dtype) - 1
-        self.bias.add_(self.bias_rate * sign_E)
+    def after_step(self) -> None:
+        """Moves the bias up where fewer than the mean chose an expert since the last step, down where more.
+
+        Only the sign counts, so a call that activation checkpointing repeats changes nothing.
+        """
+        above_E = (self.load * self.experts - self.load.sum()).sign()  # in integers
+        self.bias.sub_(self.bias_rate * above_E)
+        self.load.zero_()
 
     def grouped(self, rows: Tensor, ends_E: Tensor) -> Tensor:
         """Rows sorted by expert, (T·K, D) → (T·K, D)."""

@@ -60,6 +60,11 @@ class Decoder(nn.Module):
         losses = [getattr(layer, "auxiliary_loss", None) for layer in self.layers()]
         return sum(loss for loss in losses if loss is not None)
 
+    def after_step(self) -> None:
+        """Lets layers with an `after_step` change what is no gradient's: a balancing bias."""
+        for layer in self.layers():
+            getattr(layer, "after_step", lambda: None)()
+
     def layers(self) -> list[FeedForward]:
         return [block.ffw for block in self.blocks]  # type: ignore[misc]  # ModuleList forgets Block
 

@@ -59,8 +59,18 @@ def test_the_bias_selects_and_does_not_weigh() -> None:
 
 def test_the_bias_moves_by_the_sign_of_the_load() -> None:
     moe = layer(bias_rate=0.25)
-    moe.move_bias(torch.tensor([0, 5, 3, 3, 3, 4]))  # the mean is 3
+    moe.load += torch.tensor([0, 5, 3, 3, 3, 4])  # the mean is 3
+    moe.after_step()
     assert moe.bias.tolist() == [0.25, -0.25, 0, 0, 0, -0.25]
+    assert not moe.load.any()
+
+
+def test_load_is_what_training_calls_chose_in_all_parts_of_a_batch() -> None:
+    moe = layer()
+    x = torch.randn(30, 8, dtype=torch.float64)
+    for part in x.split(7):
+        moe(part)
+    assert torch.equal(moe.load, torch.bincount(moe.selected(x).flatten(), minlength=6))
 
 
 def test_training_evens_the_load_and_evaluation_keeps_the_bias() -> None:
@@ -74,12 +84,14 @@ def test_training_evens_the_load_and_evaluation_keeps_the_bias() -> None:
     before = largest_share()
     for _ in range(100):
         moe(x)
+        moe.after_step()
     assert before > 0.45
     assert largest_share() < 0.25
     kept = moe.bias.clone()
     moe.eval()(x)
+    moe.after_step()
     assert torch.equal(moe.bias, kept)
-    assert "bias" in moe.state_dict()
+    assert {"bias", "load"} <= set(moe.state_dict())
 
 
 def test_the_default_width_costs_what_dense_costs() -> None:

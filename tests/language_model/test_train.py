@@ -93,6 +93,15 @@ def test_a_compiled_run_is_the_same_run(corpus: Corpus, monkeypatch: pytest.Monk
     assert compiled.series == eager.series
 
 
+def test_a_step_moves_the_balancing_bias_once() -> None:
+    model = decoder("fine_grained_moe")
+    (layer,) = [layer for layer in model.layers() if hasattr(layer, "bias")]
+    model(torch.randint(0, 256, (2, 32)))
+    model.after_step()
+    assert layer.bias.abs().max().item() == pytest.approx(layer.bias_rate)
+    assert not layer.load.any()
+
+
 @pytest.mark.parametrize("layer", ["dense", "peer"])
 def test_a_batch_in_parts_has_the_same_gradients(layer: str, corpus: Corpus) -> None:
     """For a layer that sees each token on its own; query batch norm does not, so it is off."""
