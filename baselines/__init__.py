@@ -7,6 +7,7 @@ from baselines.dense import DenseFFW
 from baselines.expert_choice import ExpertChoiceMoE
 from baselines.fine_grained import FineGrainedMoE
 from baselines.pkm import PKM
+from baselines.sparsely_gated_linear import SparselyGatedLinear
 from baselines.topk_moe import TopKMoE
 
-__all__ = ["PKM", "DenseFFW", "ExpertChoiceMoE", "FineGrainedMoE", "TopKMoE"]
+__all__ = ["PKM", "DenseFFW", "ExpertChoiceMoE", "FineGrainedMoE", "SparselyGatedLinear", "TopKMoE"]

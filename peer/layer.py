@@ -31,8 +31,8 @@ class PEER(nn.Module):
         topk: K experts retrieved per head; granularity (eq. 10) is heads · topk.
         dim_key: width of a query; the paper does not state it, 128 is PKM's.
         query_norm: "batch", "layer" or None, over the query network's output.
-        scores: "softmax", "sigmoid" or "relu", over the K selected experts of a head.
-        activation: "gelu", "relu" or "silu", of the single hidden neuron.
+        scores: "softmax", "sigmoid" or "relu", over the K selected experts of a head, or "raw".
+        activation: "gelu", "relu", "silu" or "none", of the single hidden neuron.
         shared_keys: one set of sub-keys for all heads, as in the paper, or one per head.
         glu: experts are gated, σ(gateᵀx) · (downᵀx) · up, with a third table.
         table_grad: gradients of the expert tables: "dense", or "sparse" with the rows touched only.

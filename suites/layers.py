@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from baselines import PKM, DenseFFW, ExpertChoiceMoE, FineGrainedMoE, TopKMoE
+from baselines import PKM, DenseFFW, ExpertChoiceMoE, FineGrainedMoE, SparselyGatedLinear, TopKMoE
 from peer import PEER
 from suites.errors import UserError
 
@@ -63,6 +63,7 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "pkm": PKM,
     "peer": PEER,
     "fine_grained_moe": FineGrainedMoE,
+    "sparsely_gated_linear": SparselyGatedLinear,
 }
 
 
@@ -104,6 +105,9 @@ VARIES: dict[str, Freedom] = {
         {"heads": doublings, "topk": doublings, "memories": squares}, in_the_papers_range
     ),
     "peer": Freedom(
+        {"heads": doublings, "topk": doublings, "experts": squares}, in_the_papers_range
+    ),
+    "sparsely_gated_linear": Freedom(
         {"heads": doublings, "topk": doublings, "experts": squares}, in_the_papers_range
     ),
 }

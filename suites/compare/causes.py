@@ -4,7 +4,15 @@ from suites.compare.verdict import Row, invalid
 from suites.records.quantity import quantity
 
 CONTROLS = ("gemm", "copy")  # cells without code of ours: when they move, the machine moved
-BASELINES = ("dense", "dense_glu", "expert_choice", "topk_moe", "pkm", "fine_grained_moe")
+BASELINES = (
+    "dense",
+    "dense_glu",
+    "expert_choice",
+    "topk_moe",
+    "pkm",
+    "fine_grained_moe",
+    "sparsely_gated_linear",
+)
 
 
 def explained(rows: list[Row], same_code: bool) -> list[Row]:

@@ -19,7 +19,9 @@ def test_chinchilla(row) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("layer", ["dense_glu", "topk_moe", "pkm", "peer", "fine_grained_moe"])
+@pytest.mark.parametrize(
+    "layer", ["dense_glu", "topk_moe", "pkm", "peer", "fine_grained_moe", "sparsely_gated_linear"]
+)
 def test_a_match_keeps_its_budget(layer: str, kind: str) -> None:
     budget = dense_budget(kind, 256, 512, 0.1)
     found = match(layer, 256, budget, 512)

@@ -14,12 +14,19 @@ from suites.measure.flops import count
 from suites.measure.meta import on_meta
 
 DIM, TOKENS = 96, 384
-SMALL = {"peer": {"experts": 33**2}, "pkm": {"memories": 33**2}}
+SMALL = {
+    "peer": {"experts": 33**2},
+    "pkm": {"memories": 33**2},
+    "sparsely_gated_linear": {"experts": 9**2},
+}
 IMPLEMENTATIONS = ("reference", "aten", "triton")
 EXTRA = {
     "dense": [{"activation": "relu"}],
     "topk_moe": [{"capacity_factor": 1.25}, {"gate": "sigmoid", "topk": 1}],
     "expert_choice": [{"capacity_factor": 2.0, "experts": 7}],
+    "sparsely_gated_linear": [
+        {"activation": "gelu", "shared_query": False, "shared_pool": True, "scores": "softmax"},
+    ],
     "fine_grained_moe": [{"experts": 24, "topk": 3, "hidden": 40}],
     "pkm": [{"shared_keys": True}],
     "peer": [
@@ -82,7 +89,9 @@ def test_autograd_keeps_no_less_than_the_closed_form(name: str, options: dict) -
         assert saved_bytes(layer, x) <= 3 * floor
 
 
-@pytest.mark.parametrize("name", ["peer", "pkm", "topk_moe", "fine_grained_moe"])
+@pytest.mark.parametrize(
+    "name", ["peer", "pkm", "topk_moe", "fine_grained_moe", "sparsely_gated_linear"]
+)
 def test_bytes_of_the_ids_really_selected(name: str) -> None:
     layer = build(name, DIM, SMALL.get(name, {}))
     x = torch.randn(TOKENS, DIM)
