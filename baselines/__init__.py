@@ -6,8 +6,17 @@ A layer here offers what `suites.layers.FeedForward` asks for: tables, and close
 from baselines.dense import DenseFFW
 from baselines.expert_choice import ExpertChoiceMoE
 from baselines.fine_grained import FineGrainedMoE
+from baselines.memory_plus import MemoryPlus
 from baselines.pkm import PKM
 from baselines.sparsely_gated_linear import SparselyGatedLinear
 from baselines.topk_moe import TopKMoE
 
-__all__ = ["PKM", "DenseFFW", "ExpertChoiceMoE", "FineGrainedMoE", "SparselyGatedLinear", "TopKMoE"]
+__all__ = [
+    "PKM",
+    "DenseFFW",
+    "ExpertChoiceMoE",
+    "FineGrainedMoE",
+    "MemoryPlus",
+    "SparselyGatedLinear",
+    "TopKMoE",
+]

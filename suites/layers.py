@@ -8,7 +8,15 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from baselines import PKM, DenseFFW, ExpertChoiceMoE, FineGrainedMoE, SparselyGatedLinear, TopKMoE
+from baselines import (
+    PKM,
+    DenseFFW,
+    ExpertChoiceMoE,
+    FineGrainedMoE,
+    MemoryPlus,
+    SparselyGatedLinear,
+    TopKMoE,
+)
 from peer import PEER
 from suites.errors import UserError
 
@@ -64,6 +72,7 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "peer": PEER,
     "fine_grained_moe": FineGrainedMoE,
     "sparsely_gated_linear": SparselyGatedLinear,
+    "memory_plus": MemoryPlus,
 }
 
 
@@ -107,16 +116,29 @@ VARIES: dict[str, Freedom] = {
     "peer": Freedom(
         {"heads": doublings, "topk": doublings, "experts": squares}, in_the_papers_range
     ),
+    "memory_plus": Freedom(
+        {"heads": doublings, "topk": doublings, "memories": squares}, in_the_papers_range
+    ),
     "sparsely_gated_linear": Freedom(
         {"heads": doublings, "topk": doublings, "experts": squares}, in_the_papers_range
     ),
 }
 
 
-def build(layer: str, dim: int, options: dict[str, Any]) -> Any:
-    """The registered `layer` of width `dim`; raises UserError for an unknown layer or option."""
+def build(
+    layer: str, dim: int, options: dict[str, Any], shared: Sequence[nn.Parameter] = ()
+) -> Any:
+    """The registered `layer` of width `dim`; raises UserError for an unknown layer or option.
+
+    `shared` is what `shared()` gives of the same layer at an earlier site, where a layer has that.
+    """
     resolve_options(layer, options)
-    return LAYERS[layer](dim, **options)
+    return LAYERS[layer](dim, *shared, **options)
+
+
+def shared_by(layer: FeedForward) -> Sequence[nn.Parameter]:
+    """The parameters that `layer` lends to further sites of a model, few layers any."""
+    return getattr(layer, "shared", tuple)()
 
 
 def check_registered(layer: str) -> None:

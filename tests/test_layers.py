@@ -13,6 +13,7 @@ SMALL = {
     "expert_choice": {"experts": 16},
     "fine_grained_moe": {"experts": 16},
     "sparsely_gated_linear": {"experts": 16**2, "dim_key": 32},
+    "memory_plus": {"memories": 64**2},
 }
 VARIANTS = [(name, {}) for name in LAYERS] + [
     ("topk_moe", {"gate": "sigmoid", "topk": 1}),

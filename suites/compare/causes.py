@@ -12,6 +12,7 @@ BASELINES = (
     "pkm",
     "fine_grained_moe",
     "sparsely_gated_linear",
+    "memory_plus",
 )
 
 

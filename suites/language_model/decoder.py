@@ -1,11 +1,13 @@
 """A decoder-only transformer whose feed-forward sites take any registered layer."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from suites.language_model.case import Backbone
-from suites.layers import FeedForward, build
+from suites.layers import FeedForward, build, shared_by
 
 
 class Decoder(nn.Module):
@@ -28,14 +30,15 @@ class Decoder(nn.Module):
         D = backbone.dim
         self.backbone, self.vocabulary = backbone, vocabulary
         self.embedding = nn.Embedding(vocabulary, D)
-        self.blocks = nn.ModuleList(
-            Block(
-                D,
-                backbone.attention_heads,
-                build(layer, D, options) if i in sites else build("dense", D, {}),
-            )
-            for i in range(backbone.blocks)
-        )
+        self.blocks = nn.ModuleList()
+        shared: Sequence[nn.Parameter] = ()
+        for i in range(backbone.blocks):
+            if i in sites:
+                ffw = build(layer, D, options, shared)
+                shared = shared_by(ffw)
+            else:
+                ffw = build("dense", D, {})
+            self.blocks.append(Block(D, backbone.attention_heads, ffw))
         self.norm = nn.RMSNorm(D)
         self.unembedding = nn.Linear(D, vocabulary, bias=False)
         nn.init.normal_(self.embedding.weight)

@@ -20,7 +20,16 @@ def test_chinchilla(row) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "layer", ["dense_glu", "topk_moe", "pkm", "peer", "fine_grained_moe", "sparsely_gated_linear"]
+    "layer",
+    [
+        "dense_glu",
+        "topk_moe",
+        "pkm",
+        "peer",
+        "fine_grained_moe",
+        "sparsely_gated_linear",
+        "memory_plus",
+    ],
 )
 def test_a_match_keeps_its_budget(layer: str, kind: str) -> None:
     budget = dense_budget(kind, 256, 512, 0.1)

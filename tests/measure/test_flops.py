@@ -18,12 +18,14 @@ SMALL = {
     "peer": {"experts": 33**2},
     "pkm": {"memories": 33**2},
     "sparsely_gated_linear": {"experts": 9**2},
+    "memory_plus": {"memories": 33**2},
 }
 IMPLEMENTATIONS = ("reference", "aten", "triton")
 EXTRA = {
     "dense": [{"activation": "relu"}],
     "topk_moe": [{"capacity_factor": 1.25}, {"gate": "sigmoid", "topk": 1}],
     "expert_choice": [{"capacity_factor": 2.0, "experts": 7}],
+    "memory_plus": [{"dim_value": 40, "query_norm": "layer"}],
     "sparsely_gated_linear": [
         {"activation": "gelu", "shared_query": False, "shared_pool": True, "scores": "softmax"},
     ],
@@ -90,7 +92,7 @@ def test_autograd_keeps_no_less_than_the_closed_form(name: str, options: dict) -
 
 
 @pytest.mark.parametrize(
-    "name", ["peer", "pkm", "topk_moe", "fine_grained_moe", "sparsely_gated_linear"]
+    "name", ["peer", "pkm", "topk_moe", "fine_grained_moe", "sparsely_gated_linear", "memory_plus"]
 )
 def test_bytes_of_the_ids_really_selected(name: str) -> None:
     layer = build(name, DIM, SMALL.get(name, {}))
