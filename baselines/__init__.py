@@ -10,6 +10,7 @@ from baselines.memory_plus import MemoryPlus
 from baselines.pkm import PKM
 from baselines.sparsely_gated_linear import SparselyGatedLinear
 from baselines.topk_moe import TopKMoE
+from baselines.ultramem import UltraMemV2
 
 __all__ = [
     "PKM",
@@ -19,4 +20,5 @@ __all__ = [
     "MemoryPlus",
     "SparselyGatedLinear",
     "TopKMoE",
+    "UltraMemV2",
 ]

@@ -16,6 +16,7 @@ from baselines import (
     MemoryPlus,
     SparselyGatedLinear,
     TopKMoE,
+    UltraMemV2,
 )
 from peer import PEER
 from suites.errors import UserError
@@ -73,6 +74,7 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "fine_grained_moe": FineGrainedMoE,
     "sparsely_gated_linear": SparselyGatedLinear,
     "memory_plus": MemoryPlus,
+    "ultramem_v2": UltraMemV2,
 }
 
 
@@ -115,6 +117,10 @@ VARIES: dict[str, Freedom] = {
     ),
     "peer": Freedom(
         {"heads": doublings, "topk": doublings, "experts": squares}, in_the_papers_range
+    ),
+    "ultramem_v2": Freedom(
+        {"hidden": hidden, "topk": doublings, "experts": squares},
+        lambda options: options["topk"] ** 2 <= options["experts"],
     ),
     "memory_plus": Freedom(
         {"heads": doublings, "topk": doublings, "memories": squares}, in_the_papers_range

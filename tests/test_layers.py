@@ -14,6 +14,7 @@ SMALL = {
     "fine_grained_moe": {"experts": 16},
     "sparsely_gated_linear": {"experts": 16**2, "dim_key": 32},
     "memory_plus": {"memories": 64**2},
+    "ultramem_v2": {"experts": 32**2},
 }
 VARIANTS = [(name, {}) for name in LAYERS] + [
     ("topk_moe", {"gate": "sigmoid", "topk": 1}),

@@ -13,6 +13,7 @@ BASELINES = (
     "fine_grained_moe",
     "sparsely_gated_linear",
     "memory_plus",
+    "ultramem_v2",
 )
 
 

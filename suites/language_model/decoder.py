@@ -128,8 +128,10 @@ class Decoder(nn.Module):
         return parts | self.of_layers("flops", T)
 
     def backward_flops(self, sequences: int) -> dict[str, int]:
-        """By part: twice the forward, as in appendix F."""
-        return {part: 2 * flops for part, flops in self.flops(sequences).items()}
+        """By part: twice the forward, as in appendix F; a layer's parts by its own closed form."""
+        twice = {part: 2 * flops for part, flops in self.flops(sequences).items()}
+        tokens = sequences * self.backbone.context
+        return twice | self.of_layers("backward_flops", tokens)
 
     def training_flops(self, sequences: int) -> int:
         """Forward and backward FLOPs of one step."""

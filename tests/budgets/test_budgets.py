@@ -29,6 +29,7 @@ def test_chinchilla(row) -> None:
         "fine_grained_moe",
         "sparsely_gated_linear",
         "memory_plus",
+        "ultramem_v2",
     ],
 )
 def test_a_match_keeps_its_budget(layer: str, kind: str) -> None:

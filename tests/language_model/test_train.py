@@ -24,6 +24,7 @@ SMALL = {
     "expert_choice": {"experts": 8},
     "topk_moe": {"experts": 8},
     "fine_grained_moe": {"experts": 16},
+    "ultramem_v2": {"experts": 256, "topk": 8},
     "memory_plus": {"memories": 256, "topk": 8},
     "sparsely_gated_linear": {"experts": 64, "dim_key": 16},
 }

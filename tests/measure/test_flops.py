@@ -19,12 +19,14 @@ SMALL = {
     "pkm": {"memories": 33**2},
     "sparsely_gated_linear": {"experts": 9**2},
     "memory_plus": {"memories": 33**2},
+    "ultramem_v2": {"experts": 33**2},
 }
 IMPLEMENTATIONS = ("reference", "aten", "triton")
 EXTRA = {
     "dense": [{"activation": "relu"}],
     "topk_moe": [{"capacity_factor": 1.25}, {"gate": "sigmoid", "topk": 1}],
     "expert_choice": [{"capacity_factor": 2.0, "experts": 7}],
+    "ultramem_v2": [{"rank": 3, "dim_in": 8, "dim_out": 33, "hidden": 100}],
     "memory_plus": [{"dim_value": 40, "query_norm": "layer"}],
     "sparsely_gated_linear": [
         {"activation": "gelu", "shared_query": False, "shared_pool": True, "scores": "softmax"},
@@ -59,7 +61,8 @@ def test_counters_agree_with_the_closed_form(name: str, options: dict) -> None:
     assert counted.counted["torch forward"] == sum(layer.flops(TOKENS).values())
     if options.get("impl") in (None, "reference"):
         assert counted.listed == []
-        assert counted.counted["torch backward"] == 2 * counted.counted["torch forward"]
+        if name != "ultramem_v2":  # whose filter has no backward
+            assert counted.counted["torch backward"] == 2 * counted.counted["torch forward"]
 
 
 @pytest.mark.parametrize("name", LAYERS)
