@@ -99,7 +99,7 @@ class MemoryPlus(nn.Module):
         )
         return self.out(y_TV * F.silu(self.gate(x_TD))).view(x.shape)
 
-    def shared(self) -> tuple[nn.Parameter]:
+    def lends(self) -> tuple[nn.Parameter]:
         """What a layer at a further site takes after `dim`."""
         return (self.values,)
 

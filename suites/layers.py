@@ -131,20 +131,18 @@ VARIES: dict[str, Freedom] = {
 }
 
 
-def build(
-    layer: str, dim: int, options: dict[str, Any], shared: Sequence[nn.Parameter] = ()
-) -> Any:
+def build(layer: str, dim: int, options: dict[str, Any], lent: Sequence[nn.Parameter] = ()) -> Any:
     """The registered `layer` of width `dim`; raises UserError for an unknown layer or option.
 
-    `shared` is what `shared()` gives of the same layer at an earlier site, where a layer has that.
+    `lent` is what the same layer at an earlier site lends, see `lends`.
     """
     resolve_options(layer, options)
-    return LAYERS[layer](dim, *shared, **options)
+    return LAYERS[layer](dim, *lent, **options)
 
 
-def shared_by(layer: FeedForward) -> Sequence[nn.Parameter]:
-    """The parameters that `layer` lends to further sites of a model, few layers any."""
-    return getattr(layer, "shared", tuple)()
+def lends(layer: FeedForward) -> Sequence[nn.Parameter]:
+    """The parameters that `layer` lends to further sites of a model; most layers lend none."""
+    return getattr(layer, "lends", tuple)()
 
 
 def check_registered(layer: str) -> None:

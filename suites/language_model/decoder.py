@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from suites.language_model.case import Backbone
-from suites.layers import FeedForward, build, shared_by
+from suites.layers import FeedForward, build, lends
 
 
 class Decoder(nn.Module):
@@ -31,11 +31,11 @@ class Decoder(nn.Module):
         self.backbone, self.vocabulary = backbone, vocabulary
         self.embedding = nn.Embedding(vocabulary, D)
         self.blocks = nn.ModuleList()
-        shared: Sequence[nn.Parameter] = ()
+        lent: Sequence[nn.Parameter] = ()
         for i in range(backbone.blocks):
             if i in sites:
-                ffw = build(layer, D, options, shared)
-                shared = shared_by(ffw)
+                ffw = build(layer, D, options, lent)
+                lent = lends(ffw)
             else:
                 ffw = build("dense", D, {})
             self.blocks.append(Block(D, backbone.attention_heads, ffw))
