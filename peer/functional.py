@@ -28,7 +28,7 @@ def retrieve(
         query_THQ: (T, H, 2·Q) queries, T tokens and H heads.
         sub_keys: (2, S, Q) shared by the heads, or (2, H, S, Q); expert i·S + j has the key [row i;
         row j]. topk: experts per head, at most S.
-        scores: "softmax", "sigmoid" or "relu" over the selected experts.
+        scores: "softmax", "sigmoid" or "relu" over the selected experts, or "raw": their matches.
 
     Returns:
         scores (T, H, topk), differentiable, and ids (T, H, topk) int32; best first, ties by the
@@ -81,7 +81,7 @@ def experts(
         ids_TP: (T, P) integer expert ids in [0, N).
         scores_TP: (T, P) weights of the experts.
         down_ND, up_ND, gate_ND: (N, D) tables u, v and, for GLU experts, the gate's.
-        activation: "gelu", "relu" or "silu".
+        activation: "gelu", "relu", "silu" or "none".
         table_grad: "dense" gradients of N rows; "sparse" ones (coalesced sparse_coo) that hold the
             rows touched by this call, less work and memory while T·P is not far above N, and what
             `torch.optim.SparseAdam` and `peer.optim` read; or an optimizer of `peer.optim` that

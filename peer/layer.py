@@ -33,8 +33,8 @@ class PEER(nn.Module):
         query_norm: "batch", "layer" or None, over the query network's output. Activation checkpointing
             calls the layer twice, so that "batch" moves its running statistics twice a step: by 0.19
             and not by 0.1 towards the batch's. Training is unchanged, evaluation follows faster.
-        scores: "softmax", "sigmoid" or "relu", over the K selected experts of a head.
-        activation: "gelu", "relu" or "silu", of the single hidden neuron.
+        scores: "softmax", "sigmoid" or "relu", over the K selected experts of a head, or "raw".
+        activation: "gelu", "relu", "silu" or "none", of the single hidden neuron.
         shared_keys: one set of sub-keys for all heads, as in the paper, or one per head.
         glu: experts are gated, σ(gateᵀx) · (downᵀx) · up, with a third table.
         table_grad: gradients of the expert tables: "dense", or "sparse" with the rows touched only.

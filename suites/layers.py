@@ -8,7 +8,16 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from baselines import PKM, DenseFFW, ExpertChoiceMoE, TopKMoE
+from baselines import (
+    PKM,
+    DenseFFW,
+    ExpertChoiceMoE,
+    FineGrainedMoE,
+    MemoryPlus,
+    SparselyGatedLinear,
+    TopKMoE,
+    UltraMemV2,
+)
 from peer import PEER
 from suites.errors import UserError
 
@@ -70,6 +79,10 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "topk_moe": TopKMoE,
     "pkm": PKM,
     "peer": PEER,
+    "fine_grained_moe": FineGrainedMoE,
+    "sparsely_gated_linear": SparselyGatedLinear,
+    "memory_plus": MemoryPlus,
+    "ultramem_v2": UltraMemV2,
 }
 
 
@@ -106,19 +119,38 @@ VARIES: dict[str, Freedom] = {
     "dense_glu": Freedom({"hidden": hidden}),
     "expert_choice": Freedom({"hidden": hidden}),
     "topk_moe": Freedom({"hidden": hidden}),
+    "fine_grained_moe": Freedom({"hidden": hidden}),
     "pkm": Freedom(
         {"heads": doublings, "topk": doublings, "memories": squares}, in_the_papers_range
     ),
     "peer": Freedom(
         {"heads": doublings, "topk": doublings, "experts": squares}, in_the_papers_range
     ),
+    "ultramem_v2": Freedom(
+        {"hidden": hidden, "topk": doublings, "experts": squares},
+        lambda options: options["topk"] ** 2 <= options["experts"],
+    ),
+    "memory_plus": Freedom(
+        {"heads": doublings, "topk": doublings, "memories": squares}, in_the_papers_range
+    ),
+    "sparsely_gated_linear": Freedom(
+        {"heads": doublings, "topk": doublings, "experts": squares}, in_the_papers_range
+    ),
 }
 
 
-def build(layer: str, dim: int, options: dict[str, Any]) -> Any:
-    """The registered `layer` of width `dim`; raises UserError for an unknown layer or option."""
+def build(layer: str, dim: int, options: dict[str, Any], lent: Sequence[nn.Parameter] = ()) -> Any:
+    """The registered `layer` of width `dim`; raises UserError for an unknown layer or option.
+
+    `lent` is what the same layer at an earlier site lends, see `lends`.
+    """
     resolve_options(layer, options)
-    return LAYERS[layer](dim, **options)
+    return LAYERS[layer](dim, *lent, **options)
+
+
+def lends(layer: FeedForward) -> Sequence[nn.Parameter]:
+    """The parameters that `layer` lends to further sites of a model; most layers lend none."""
+    return getattr(layer, "lends", tuple)()
 
 
 def check_registered(layer: str) -> None:

@@ -18,6 +18,10 @@ SMALL = {
     "peer": {"experts": 64**2, "dim_key": 32},
     "topk_moe": {"experts": 16},
     "expert_choice": {"experts": 16},
+    "fine_grained_moe": {"experts": 16},
+    "sparsely_gated_linear": {"experts": 16**2, "dim_key": 32},
+    "memory_plus": {"memories": 64**2},
+    "ultramem_v2": {"experts": 32**2},
 }
 VARIANTS = [(name, {}) for name in LAYERS] + [
     ("topk_moe", {"gate": "sigmoid", "topk": 1}),
@@ -29,6 +33,9 @@ VARIANTS = [(name, {}) for name in LAYERS] + [
     ("peer", {"query_norm": "layer"}),
     ("peer", {"query_norm": None, "scores": "sigmoid"}),
     ("peer", {"glu": True}),
+    ("sparsely_gated_linear", {"activation": "gelu", "scores": "softmax"}),
+    ("sparsely_gated_linear", {"shared_pool": True, "experts": 64**2}),
+    ("sparsely_gated_linear", {"shared_query": False, "query_norm": "batch"}),
 ]
 each = pytest.mark.parametrize(("name", "options"), VARIANTS)
 

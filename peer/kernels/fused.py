@@ -26,6 +26,8 @@ def activate(z, ACTIVATION: tl.constexpr):
         return 0.5 * z * (1.0 + tl.math.erf(z * 0.7071067811865476))
     if ACTIVATION == "silu":
         return z / (1.0 + tl.exp(-z))
+    if ACTIVATION == "none":
+        return z
     return tl.where(z < 0.0, 0.0, z)
 
 

@@ -176,7 +176,7 @@ def retrieve_kernel(
         score = weight / tl.sum(weight, axis=1)[:, None]
     elif NONLINEARITY == "sigmoid":
         score = 1.0 / (1.0 + tl.exp(-score))
-    else:
+    elif NONLINEARITY == "relu":
         score = tl.where(score < 0.0, 0.0, score)
     address = (token[:, None] * H + head) * K + rank
     mask = valid[:, None] & (rank < K)

@@ -19,7 +19,7 @@ CHUNK_BYTES = 2 * 2**20  # of the products of both halves at a time
 ROWS = 32  # of a share
 LANES = 32  # interleaved parts at a time, four registers of eight; twice K of them, about
 HALVINGS = 8
-SCORES = ("softmax", "sigmoid", "relu")
+SCORES = ("softmax", "sigmoid", "relu", "raw")
 
 
 def retrieve(query_THQ: Tensor, sub_keys: Tensor, topk: int, scores: str) -> tuple[Tensor, Tensor]:
@@ -214,6 +214,6 @@ def apply(kind, scores, at, K):
     elif kind == 1:
         for k in range(at, at + K):
             scores[k] = 1 / (1 + math.exp(-scores[k]))
-    else:
+    elif kind == 2:
         for k in range(at, at + K):
             scores[k] = scores[k] if not scores[k] < 0 else 0

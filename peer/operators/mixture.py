@@ -60,6 +60,8 @@ def activation_gradient(grad: Tensor, before: Tensor, activation: str) -> Tensor
         return torch.ops.aten.gelu_backward(grad, before)
     if activation == "silu":
         return torch.ops.aten.silu_backward(grad, before)
+    if activation == "none":
+        return grad
     return torch.ops.aten.threshold_backward(grad, before, 0)
 
 

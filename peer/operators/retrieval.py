@@ -75,6 +75,8 @@ def score_gradient(grad: Tensor, scores: Tensor, nonlinearity: str) -> Tensor:
         return scores * (grad - (grad * scores).sum(-1, keepdim=True))
     if nonlinearity == "sigmoid":
         return grad * scores * (1 - scores)
+    if nonlinearity == "raw":
+        return grad
     return grad * (scores > 0)
 
 

@@ -51,8 +51,8 @@ def seen(model: Decoder) -> Iterator[list[tuple[nn.Module, Tensor, Tensor, Tenso
     def of_layer(ffw: nn.Module, given: tuple[Any, ...], output: Tensor) -> None:
         inner.append((ffw, given[0], output))
 
-    def of_block(block: nn.Module, given: tuple[Any, ...], output: Tensor) -> None:
-        calls.append((*inner.pop(), output))
+    def of_block(block: nn.Module, given: tuple[Any, ...], output: tuple[Tensor, Any]) -> None:
+        calls.append((*inner.pop(), output[0]))
 
     hooks = [
         block.ffw.register_forward_hook(of_layer)  # type: ignore[union-attr]  # ModuleList forgets Block

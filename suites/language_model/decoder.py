@@ -1,5 +1,6 @@
 """A decoder-only transformer whose feed-forward sites take any registered layer."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from suites.language_model.case import Backbone
-from suites.layers import FeedForward, build, output_and_loss
+from suites.layers import FeedForward, build, lends, output_and_loss
 
 
 class Decoder(nn.Module):
@@ -32,14 +33,15 @@ class Decoder(nn.Module):
         D = backbone.dim
         self.backbone, self.vocabulary = backbone, vocabulary
         self.embedding = nn.Embedding(vocabulary, D)
-        self.blocks = nn.ModuleList(
-            Block(
-                D,
-                backbone.attention_heads,
-                build(layer, D, options) if i in sites else build("dense", D, {}),
-            )
-            for i in range(backbone.blocks)
-        )
+        self.blocks = nn.ModuleList()
+        lent: Sequence[nn.Parameter] = ()
+        for i in range(backbone.blocks):
+            if i in sites:
+                ffw = build(layer, D, options, lent)
+                lent = lends(ffw)
+            else:
+                ffw = build("dense", D, {})
+            self.blocks.append(Block(D, backbone.attention_heads, ffw))
         self.norm = nn.RMSNorm(D)
         self.unembedding = nn.Linear(D, vocabulary, bias=False)
         nn.init.normal_(self.embedding.weight)
@@ -63,6 +65,11 @@ class Decoder(nn.Module):
             asked = asked + loss
         logits = self.unembedding(self.norm(x))
         return (logits, asked) if with_loss else logits
+
+    def after_step(self) -> None:
+        """Lets layers with an `after_step` change what is no gradient's: a balancing bias."""
+        for layer in self.layers():
+            getattr(layer, "after_step", lambda: None)()
 
     def layers(self) -> list[FeedForward]:
         return [block.ffw for block in self.blocks]  # type: ignore[misc]  # ModuleList forgets Block
@@ -124,8 +131,10 @@ class Decoder(nn.Module):
         return parts | self.of_layers("flops", T)
 
     def backward_flops(self, sequences: int) -> dict[str, int]:
-        """By part: twice the forward, as in appendix F."""
-        return {part: 2 * flops for part, flops in self.flops(sequences).items()}
+        """By part: twice the forward, as in appendix F; a layer's parts by its own closed form."""
+        twice = {part: 2 * flops for part, flops in self.flops(sequences).items()}
+        tokens = sequences * self.backbone.context
+        return twice | self.of_layers("backward_flops", tokens)
 
     def training_flops(self, sequences: int) -> int:
         """Forward and backward FLOPs of one step."""

@@ -233,6 +233,7 @@ def training_step(
         total += share * loss.detach()
     torch.nn.utils.clip_grad_norm_(model.parameters(), case.optimization.gradient_clip)
     optimizer.step()
+    model.after_step()
     return total
 
 

@@ -25,6 +25,10 @@ SMALL = {
     "peer": {"experts": 256, "dim_key": 16},
     "expert_choice": {"experts": 8},
     "topk_moe": {"experts": 8},
+    "fine_grained_moe": {"experts": 16},
+    "ultramem_v2": {"experts": 256, "topk": 8},
+    "memory_plus": {"memories": 256, "topk": 8},
+    "sparsely_gated_linear": {"experts": 64, "dim_key": 16},
 }
 QUERY_NORM = {"peer": {"query_norm": None}}
 
@@ -92,6 +96,15 @@ def test_a_compiled_run_is_the_same_run(corpus: Corpus, monkeypatch: pytest.Monk
     assert compiled.status == "ok", compiled.reason
     assert compiled.case["compiled"] is True
     assert compiled.series == eager.series
+
+
+def test_a_step_moves_the_balancing_bias_once() -> None:
+    model = decoder("fine_grained_moe")
+    (layer,) = [layer for layer in model.layers() if hasattr(layer, "bias")]
+    model(torch.randint(0, 256, (2, 32)))
+    model.after_step()
+    assert layer.bias.abs().max().item() == pytest.approx(layer.bias_rate)
+    assert not layer.load.any()
 
 
 @pytest.mark.parametrize("layer", ["dense", "peer"])

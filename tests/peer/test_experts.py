@@ -22,7 +22,7 @@ def check(impl, inputs, grad, activation, dtype, **options):
 
 @pytest.mark.parametrize("impl", ENGINES)
 @pytest.mark.parametrize("glu", [False, True])
-@pytest.mark.parametrize("activation", ["gelu", "relu", "silu"])
+@pytest.mark.parametrize("activation", ["gelu", "relu", "silu", "none"])
 def test_activations(activation, glu, impl, kernel_device, nan_filled):
     torch.manual_seed(0)
     inputs, grad = experts_inputs(7, 5, 40, 9, torch.float32, kernel_device, glu)

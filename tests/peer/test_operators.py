@@ -159,7 +159,7 @@ def test_imports_without_triton():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("nonlinearity", ["softmax", "sigmoid", "relu"])
+@pytest.mark.parametrize("nonlinearity", ["softmax", "sigmoid", "relu", "raw"])
 def test_score_gradient(nonlinearity):
     match = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
     scores = reference.SCORES[nonlinearity](match)

@@ -36,14 +36,19 @@ def test_equals_brute_force_with_ties(T, H, S, Q, K, per_head, impl, kernel_devi
 
 
 @pytest.mark.parametrize("impl", ENGINES)
-@pytest.mark.parametrize("scores", ["softmax", "sigmoid", "relu"])
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid", "relu", "raw"])
 def test_random_queries(scores, impl, kernel_device):
     torch.manual_seed(0)
     query, keys = torch.randn(9, 2, 20).to(kernel_device), torch.randn(2, 30, 10).to(kernel_device)
     got, ids = functional.retrieve(query, keys, 7, scores=scores, impl=impl)
     best, true_ids = brute_force(query, keys, 7)
     torch.testing.assert_close(ids.long(), true_ids)
-    expected = {"softmax": best.softmax(-1), "sigmoid": best.sigmoid(), "relu": best.relu()}[scores]
+    expected = {
+        "softmax": best.softmax(-1),
+        "sigmoid": best.sigmoid(),
+        "relu": best.relu(),
+        "raw": best,
+    }[scores]
     torch.testing.assert_close(got.double(), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -105,7 +110,7 @@ def test_low_precision_scores_accumulate_in_float32(dtype, impl, kernel_device):
 
 
 @pytest.mark.parametrize("impl", ["aten", "native", "triton"])
-@pytest.mark.parametrize("scores", ["softmax", "sigmoid", "relu"])
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid", "relu", "raw"])
 @pytest.mark.parametrize("per_head", [False, True])
 def test_gradients_by_name(per_head, scores, impl, kernel_device, nan_filled):
     torch.manual_seed(1)

@@ -229,4 +229,3 @@ class Shared:
     def announce(self, address: np.ndarray, size: int, who: Who, text: str, *, comes: bool) -> None:
         place = self.place(address, size, who, text)
         self.arriving[place[:, None] + np.arange(size)] = comes
-
