@@ -14,6 +14,7 @@ from peer.functional import (
 from peer.optim import RowOptimizer
 from peer.reference import ACTIVATIONS
 from peer.router import ProductKeyRouter
+from peer.serving import is_served, serve
 
 INITS = ("matched", "unit")
 
@@ -108,6 +109,8 @@ class PEER(nn.Module):
         if x.shape[-1] != self.dim:
             raise ValueError(f"the last axis must be dim={self.dim}; got {tuple(x.shape)}")
         x_TD = x.reshape(-1, self.dim)
+        if is_served(self, x_TD):
+            return serve(self, x_TD).view(x.shape)
         scores_THK, ids_THK = self.router(x_TD)
         y_TD = experts(
             x_TD,

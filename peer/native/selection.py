@@ -56,27 +56,46 @@ def choices(start, threads, shares, *arguments):
 @compiled()
 def choose(share, products, rows, first, step, scores, ids, K, kind):
     """Rows of a share; row r of the products is row first + r · step of the results."""
-    S, real = products.shape[2], products.dtype
-    lanes = numpy.empty(LANES * max(1, (K + 15) // 16), real)
-    size = max(S, K * K) + 1
-    keys, values = numpy.empty(size + LANES, real), numpy.empty(size, real)
-    names, before = numpy.empty(size, numpy.int32), numpy.empty(size, numpy.int32)
-    key_at, value_at = numpy.empty(size, real), numpy.empty(size, real)
-    name_at = numpy.empty(size, numpy.int32)
-    best, places = numpy.empty((2, K), real), numpy.empty((2, K), numpy.int32)
+    room = scratch(products, K)
     for r in range(share * ROWS, min((share + 1) * ROWS, rows)):
-        for half in range(2):
-            bound = threshold(products, half, r, K, lanes)
-            n = candidates(products, half, r, bound, keys, values, names)
-            rank(n, keys, values, names, before, key_at, value_at, name_at)
-            for k in range(K):
-                best[half, k], places[half, k] = value_at[k], name_at[k]
-        n = pairs(best, places, S, keys, values, names)
+        choose_one(products, r, scores, ids, (first + r * step) * K, K, kind, *room)
+
+
+@compiled()
+def scratch(products, K):
+    """What `choose_one` takes last: lanes, lists of K, candidates and the same in order."""
+    real, size = products.dtype, max(products.shape[2], K * K) + 1
+    return (
+        numpy.empty(LANES * max(1, (K + 15) // 16), real),
+        numpy.empty((2, K), real),
+        numpy.empty((2, K), numpy.int32),
+        numpy.empty(size + LANES, real),
+        numpy.empty(size, real),
+        numpy.empty(size, numpy.int32),
+        numpy.empty(size, numpy.int32),
+        numpy.empty(size, real),
+        numpy.empty(size, real),
+        numpy.empty(size, numpy.int32),
+    )
+
+
+@compiled()
+def choose_one(
+    products, r, scores, ids, at, K, kind,
+    lanes, best, places, keys, values, names, before, key_at, value_at, name_at,
+):  # fmt: skip
+    """Row r's K scores and ids, from `at` on."""
+    for half in range(2):
+        bound = threshold(products, half, r, K, lanes)
+        n = candidates(products, half, r, bound, keys, values, names)
         rank(n, keys, values, names, before, key_at, value_at, name_at)
-        at = (first + r * step) * K
         for k in range(K):
-            scores[at + k], ids[at + k] = value_at[k], name_at[k]
-        apply(kind, scores, at, K)
+            best[half, k], places[half, k] = value_at[k], name_at[k]
+    n = pairs(best, places, products.shape[2], keys, values, names)
+    rank(n, keys, values, names, before, key_at, value_at, name_at)
+    for k in range(K):
+        scores[at + k], ids[at + k] = value_at[k], name_at[k]
+    apply(kind, scores, at, K)
 
 
 @compiled()

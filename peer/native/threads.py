@@ -26,6 +26,7 @@ SHARES = 64  # enough that a thread that lost its core for a while does not hold
 
 # A function of the types that emits LLVM; mypy would check calls against its own arguments.
 emitted = cast(Callable[[Callable], Any], intrinsic)
+carray = cast(Any, numba.carray)  # typed for matrices only
 
 
 def compiled(*fastmath: str) -> Callable:
@@ -119,6 +120,16 @@ def prefetch(typing, table, row):
         return context.get_dummy_value()
 
     return types.void(table, row), codegen
+
+
+@emitted
+def address_of(typing, address, like):
+    """An integer as a pointer to numbers of `like`'s type, which `numba.carray` makes an array of."""
+
+    def codegen(context, builder, signature, values):
+        return builder.inttoptr(values[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like)(address, like), codegen
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from peer import choice, functional
+from peer import PEER, choice, functional
 from tests.peer.cases import experts_inputs, forward_and_gradients, named_experts
 
 numba = pytest.importorskip("numba")
@@ -99,3 +99,98 @@ def test_retrieval_has_the_same_bits_on_any_number_of_threads(per_head, threads,
     assert torch.equal(results[0][1], expected[1])
     for other in results[1:]:
         assert all(map(torch.equal, results[0], other))
+
+
+def served_and_not(options, T, dtype=torch.float32):
+    """What a layer answers in one operator, and step by step; and how often the router was called."""
+    layer = PEER(20, experts=64, heads=3, topk=4, dim_key=10, impl="native", **options).to(dtype)
+    for parameter in layer.router.norm.parameters():
+        torch.nn.init.normal_(parameter)
+    layer(torch.randn(32, 20, dtype=dtype))
+    layer.eval()
+    x = torch.randn(T, 20, dtype=dtype)
+    stepwise = layer(x).detach()
+    with torch.no_grad():
+        return layer(x), stepwise, layer, x
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("T", [1, 5, 16])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"query_norm": "layer", "glu": True, "scores": "sigmoid", "activation": "silu"},
+        {"query_norm": None, "shared_keys": False, "scores": "relu", "activation": "relu"},
+    ],
+)
+def test_few_tokens_in_one_operator(options, T, dtype, monkeypatch, nan_filled):
+    got, stepwise, layer, x = served_and_not(options, T, dtype)
+    near = 1e-5 if dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(got, stepwise, atol=near, rtol=near)
+    monkeypatch.setattr(layer.router, "forward", None)  # nothing of it is called
+    with torch.no_grad():
+        assert torch.equal(layer(x), got)
+
+
+def test_few_tokens_have_the_same_bits_on_any_number_of_threads(threads, monkeypatch):
+    from peer.native import few
+
+    monkeypatch.setattr(few, "THREADS_FROM_NUMBERS", 0)
+    results = []
+    for count in (1, 2, 3):
+        threads(count)
+        torch.manual_seed(0)
+        results.append(served_and_not({}, 3)[0])
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_whoever_looks_inside_sees_every_step(monkeypatch):
+    *_, layer, x = served_and_not({}, 2)
+    monkeypatch.setattr("peer.layer.serve", None)
+    layer(x).sum().backward()
+    seen = []
+    handle = layer.router.register_forward_hook(lambda *_: seen.append(1))
+    with torch.no_grad():
+        layer(x)
+    handle.remove()
+    assert seen == [1]
+    with torch.no_grad():
+        layer(torch.randn(17, 20))
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(x)
+        layer.train()(x)
+
+
+def test_a_bad_token_among_few_leaves_the_others_alone():
+    got, _, layer, x = served_and_not({}, 4)
+    x[2] = float("nan")
+    with torch.no_grad():
+        bad = layer(x)
+    assert torch.equal(bad[[0, 1, 3]], got[[0, 1, 3]])
+    assert bad[2].isnan().all()
+
+
+def test_opcheck_few_tokens():
+    layer = PEER(8, experts=16, heads=2, topk=2, dim_key=4, impl="native").eval()
+    router = layer.router
+    norm = [router.norm.weight, router.norm.bias, router.norm.running_mean, router.norm.running_var]
+    tensors = (router.sub_keys, layer.down, layer.up, None)
+    with torch.no_grad():
+        torch.library.opcheck(
+            torch.ops.peer.few_tokens.default,
+            (
+                torch.randn(3, 8),
+                router.query.weight,
+                None,
+                "batch",
+                norm,
+                1e-5,
+                *tensors,
+                2,
+                "softmax",
+                "gelu",
+            ),
+            test_utils=("test_schema", "test_faketensor"),
+        )
