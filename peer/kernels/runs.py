@@ -35,13 +35,15 @@ def value_and_slope(z, ACTIVATION: tl.constexpr):
     if ACTIVATION == "silu":
         share = 1.0 / (1.0 + tl.exp(-z))
         return z * share, share * (1.0 + z * (1.0 - share))
+    if ACTIVATION == "none":
+        return z, tl.where(z < 0.0, 1.0, 1.0)
     return tl.where(z < 0.0, 0.0, z), tl.where(z > 0.0, 1.0, 0.0)
 
 
 @triton.jit
 def gradients_of_pair(a, score, z, gate, ACTIVATION: tl.constexpr, GATED: tl.constexpr):
     """With a = dy·up: the gradients of score, down·x and gate·x, and the weight of the up row."""
-    if ACTIVATION == "none":
+    if ACTIVATION == "bag":
         return a, a, a, score
     if GATED:
         value, slope = value_and_slope(gate, ACTIVATION)
@@ -151,9 +153,9 @@ def runs_kernel(
     COLUMNS: tl.constexpr,
 ):
     """One piece of the sorted pairs. TABLES: up, down and gate, the first so many of them, are summed;
-    without any, the weight of each pair's up row is stored instead. ACTIVATION "none" is the bag.
+    without any, the weight of each pair's up row is stored instead. ACTIVATION "bag" is PKM's.
     """
-    EXPERTS: tl.constexpr = ACTIVATION != "none"
+    EXPERTS: tl.constexpr = ACTIVATION != "bag"
     step = (mean_ptr, square_ptr, settings_ptr, mean_keep, square_keep, eps)
     tables = (dup_ptr, ddown_ptr, dgate_ptr)
     piece = tl.program_id(0)
@@ -306,7 +308,7 @@ def walk_runs(
     *,
     touched: Tensor | None = None,
     up_ND: Tensor | None = None,
-    activation: str = "none",
+    activation: str = "bag",
     x_TD: Tensor | None = None,
     hidden_TP: Tensor | None = None,
     gates_TP: Tensor | None = None,
