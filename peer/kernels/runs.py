@@ -16,6 +16,10 @@ routing.
 A row of the sum is written, or an optimizer takes its step with it at once (`update_rows`).
 """
 
+# Triton has no starred expressions, and its tuples grow.
+# ruff: noqa: RUF005
+# mypy: disable-error-code=assignment
+
 from typing import Any
 
 import torch
@@ -190,10 +194,7 @@ def runs_kernel(
             gate = score
             if GATED:
                 gate = tl.load(gates_ptr + pair)
-            # Triton has no starred expressions.
-            loaded = loaded + (  # type: ignore[assignment] # noqa: RUF005
-                (pair, name, score, z, gate, dy, x, up),
-            )
+            loaded = loaded + ((pair, name, score, z, gate, dy, x, up),)
         for i in tl.static_range(UNROLL):
             pair, name, score, z, gate, dy, x, up = loaded[i]
             valid = start + i < right

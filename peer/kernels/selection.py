@@ -19,6 +19,10 @@ left of it, so only pairs with (a+1)(b+1) ≤ K can be among the K best: 50 inst
 Where rounding makes the sums of different halves equal, ids are compared within the staircase.
 """
 
+# Triton has no starred expressions, and its tuples grow.
+# ruff: noqa: RUF005
+# mypy: disable-error-code=assignment
+
 import torch
 import triton
 import triton.language as tl
@@ -63,8 +67,7 @@ def best_first(values, names, TILES: tl.constexpr, K: tl.constexpr, EACH: tl.con
         chosen = tl.where(place == i, name, chosen)
         rest = ()
         for t in tl.static_range(TILES):
-            # Triton has no starred expressions.
-            rest = rest + (tl.where(names[t] == name, NOTHING, values[t]),)  # noqa: RUF005
+            rest = rest + (tl.where(names[t] == name, NOTHING, values[t]),)
         values = rest
     return best, chosen
 
@@ -88,7 +91,7 @@ def narrowed(tiles, base, TILES: tl.constexpr, K: tl.constexpr, SLOTS: tl.conste
         value = tl.where(
             left, tl.gather(tiles[t], column, 1), tl.gather(tiles[t + HALF], column, 1)
         )
-        fewer = fewer + (tl.where(taken, value, NOTHING),)  # noqa: RUF005
+        fewer = fewer + (tl.where(taken, value, NOTHING),)
     return fewer, chosen // SLOTS + tl.where(left, 0, HALF)
 
 
@@ -120,7 +123,7 @@ def best_of_half(
         for chunk in tl.static_range(CHUNKS):
             name = start + place // 4 * TILES + chunk * 4 + place % 4
             score = tl.zeros((QUERIES, 4 * SLOTS), tl.float32)
-            for left in tl.static_range(0, WIDTH, STEP):
+            for left in range(0, WIDTH, STEP):
                 column = left + tl.arange(0, STEP)
                 query = tl.load(
                     query_ptr + token[:, None] * stride + column[None, :],
@@ -139,21 +142,21 @@ def best_of_half(
             even, odd = tl.split(tl.reshape(value, (QUERIES, SLOTS, 2, 2)))
             first, third = tl.split(even)
             second, fourth = tl.split(odd)
-            tiles = tiles + (first, second, third, fourth)  # noqa: RUF005
+            tiles = tiles + (first, second, third, fourth)
         base = start + slot * TILES
         if CHUNKS >= 8:
-            tiles, base = narrowed(tiles, base, TILES, K, SLOTS)
+            tiles, base = narrowed(tiles, base, 32, K, SLOTS)
         if CHUNKS >= 4:
-            tiles, base = narrowed(tiles, base, TILES // (2 if CHUNKS >= 8 else 1), K, SLOTS)
+            tiles, base = narrowed(tiles, base, 16, K, SLOTS)
         if CHUNKS >= 2:
             tiles, base = narrowed(tiles, base, 8, K, SLOTS)
         names = ()
         for t in tl.static_range(4):
-            names = names + (base + t,)  # noqa: RUF005
+            names = names + (base + t,)
         if S > SLOTS * TILES:
             best, chosen = best_first(
-                tiles + (best,),  # noqa: RUF005
-                names + (chosen,),  # noqa: RUF005
+                tiles + (best,),
+                names + (chosen,),
                 5,
                 K,
                 SLOTS,
@@ -247,8 +250,8 @@ def retrieve_kernel(
         a, b, inside = step_of_stairs(place, K)
         total = score_of(tl.gather(first, a, 1)) + score_of(tl.gather(second, b, 1))
         expert = tl.gather(row, a, 1) * S + tl.gather(column, b, 1)
-        sums = sums + (tl.where(inside, monotone(total), NOTHING),)  # noqa: RUF005
-        experts = experts + (tl.where(inside, expert, NOBODY),)  # noqa: RUF005
+        sums = sums + (tl.where(inside, monotone(total), NOTHING),)
+        experts = experts + (tl.where(inside, expert, NOBODY),)
     best, expert = best_first(sums, experts, STAIRS // SLOTS, K, SLOTS)
 
     rank = slot[None, :]
@@ -275,7 +278,7 @@ def retrieve(query_THQ: Tensor, sub_keys: Tensor, topk: int, scores: str) -> tup
     ids_THK = torch.empty(T, H, topk, dtype=torch.int32, device=query_THQ.device)
     if T == 0:
         return scores_THK, ids_THK
-    tile = launch.selection(S, Q, topk)
+    tile = launch.selection(S, Q, topk, query_THQ.element_size())
     with launch.on_device(query_THQ):
         retrieve_kernel[(triton.cdiv(T, tile["QUERIES"]) * H,)](
             query_THQ,
