@@ -53,5 +53,23 @@ def piece(pairs: int) -> int:
     return max(32, triton.cdiv(pairs, 8192))
 
 
+def selection(S: int, Q: int, K: int, item_bytes: int) -> dict[str, int]:
+    """16 queries, the least a matrix product takes, against all sub-keys at once, 1,024 at most: their
+    scores take 128 registers of a thread.
+    """
+    slots = max(32, 2 * triton.next_power_of_2(K))
+    width = max(16, triton.next_power_of_2(Q))
+    stairs = sum(K // (a + 1) for a in range(K))
+    return {
+        "QUERIES": 16,
+        "SLOTS": slots,
+        "STAIRS": triton.cdiv(stairs, slots) * slots,
+        "CHUNKS": max(1, min(1024, triton.next_power_of_2(S)) // (4 * slots)),
+        "WIDTH": width,
+        "STEP": min(width, 64 if item_bytes < 4 else 16),  # float32 products have no matrix unit
+        "num_warps": 8,
+    }
+
+
 def on_device(like: Tensor):
     return torch.cuda.device(like.device) if like.is_cuda else contextlib.nullcontext()

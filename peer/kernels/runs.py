@@ -16,6 +16,10 @@ routing.
 A row of the sum is written, or an optimizer takes its step with it at once (`update_rows`).
 """
 
+# Triton has no starred expressions, and its tuples grow.
+# ruff: noqa: RUF005
+# mypy: disable-error-code=assignment
+
 from typing import Any
 
 import torch
@@ -28,27 +32,27 @@ from peer.optim import AdamWStep, RowAdagradStep
 
 
 @triton.jit
-def value_and_slope(z, ACTIVATION: tl.constexpr):
-    if ACTIVATION == "gelu":
-        below = 0.5 * (1.0 + tl.math.erf(z * 0.7071067811865476))
-        return z * below, below + z * 0.3989422804014327 * tl.exp(-0.5 * z * z)
-    if ACTIVATION == "silu":
-        share = 1.0 / (1.0 + tl.exp(-z))
-        return z * share, share * (1.0 + z * (1.0 - share))
-    if ACTIVATION == "none":
-        return z, tl.where(z < 0.0, 1.0, 1.0)
-    return tl.where(z < 0.0, 0.0, z), tl.where(z > 0.0, 1.0, 0.0)
-
-
-@triton.jit
 def gradients_of_pair(a, score, z, gate, ACTIVATION: tl.constexpr, GATED: tl.constexpr):
     """With a = dy·up: the gradients of score, down·x and gate·x, and the weight of the up row."""
     if ACTIVATION == "bag":
         return a, a, a, score
+    inner = gate if GATED else z
+    if ACTIVATION == "gelu":
+        below = 0.5 * (1.0 + tl.math.erf(inner * 0.7071067811865476))
+        value = inner * below
+        slope = below + inner * 0.3989422804014327 * tl.exp(-0.5 * inner * inner)
+    elif ACTIVATION == "silu":
+        share = 1.0 / (1.0 + tl.exp(-inner))
+        value = inner * share
+        slope = share * (1.0 + inner * (1.0 - share))
+    elif ACTIVATION == "none":
+        value = inner
+        slope = tl.where(inner < 0.0, 1.0, 1.0)
+    else:
+        value = tl.where(inner < 0.0, 0.0, inner)
+        slope = tl.where(inner > 0.0, 1.0, 0.0)
     if GATED:
-        value, slope = value_and_slope(gate, ACTIVATION)
         return a * z * value, score * a * value, score * a * z * slope, score * z * value
-    value, slope = value_and_slope(z, ACTIVATION)
     return a * value, score * a * slope, a, score * value
 
 
@@ -169,9 +173,9 @@ def runs_kernel(
     if LISTED:
         row = row_of(expert, touched_ptr, rows)
     slot = partial_ptr + piece.to(tl.int64) * (2 * TABLES * D)
-    dup = tl.zeros((COLUMNS,), tl.float32)
-    ddown = tl.zeros((COLUMNS,), tl.float32)
-    dgate = tl.zeros((COLUMNS,), tl.float32)
+    dup = tl.full((COLUMNS,), 0.0, tl.float32)
+    ddown = tl.full((COLUMNS,), 0.0, tl.float32)
+    dgate = tl.full((COLUMNS,), 0.0, tl.float32)
     for start in range(left, right, UNROLL):
         loaded = ()
         for i in tl.static_range(UNROLL):
@@ -193,10 +197,7 @@ def runs_kernel(
             gate = score
             if GATED:
                 gate = tl.load(gates_ptr + pair)
-            # Triton has no starred expressions.
-            loaded = loaded + (  # type: ignore[assignment] # noqa: RUF005
-                (pair, name, score, z, gate, dy, x, up),
-            )
+            loaded = loaded + ((pair, name, score, z, gate, dy, x, up),)
         for i in tl.static_range(UNROLL):
             pair, name, score, z, gate, dy, x, up = loaded[i]
             valid = start + i < right
@@ -220,9 +221,9 @@ def runs_kernel(
                     entered = False
                     row = row + 1 if LISTED else name
                     expert = name
-                    dup = tl.zeros((COLUMNS,), tl.float32)
-                    ddown = tl.zeros((COLUMNS,), tl.float32)
-                    dgate = tl.zeros((COLUMNS,), tl.float32)
+                    dup = tl.full((COLUMNS,), 0.0, tl.float32)
+                    ddown = tl.full((COLUMNS,), 0.0, tl.float32)
+                    dgate = tl.full((COLUMNS,), 0.0, tl.float32)
                 dup += tl.where(valid, weight, 0.0) * dy.to(tl.float32)
                 if TABLES > 1:
                     ddown += tl.where(valid, dh, 0.0) * x.to(tl.float32)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from peer.operators.engine import check_ids, engine
+from peer.operators.engine import capturing, check_ids, engine
 
 
 @custom_op("peer::route", mutates_args=())
@@ -29,7 +29,7 @@ def touched(bounds: Tensor, impl: str) -> Tensor:
     """The experts with at least one pair, ascending; waits for a GPU, since their number is a
     shape.
     """
-    if bounds.is_cuda and torch.cuda.is_current_stream_capturing():
+    if capturing(bounds):
         raise RuntimeError(
             "table_grad='sparse' cannot be captured in a CUDA graph, as the number of touched rows "
             "is a shape; use 'dense' or an optimizer of peer.optim"

@@ -2,14 +2,42 @@
 the CPU, or compiled and executed there (`tests.peer.machine.plugin`).
 """
 
+import contextlib
+import os
 import sys
+import warnings
 
 import pytest
 import torch
 
+# Read when cuBLAS starts; without it deterministic mode refuses every matrix product on a GPU.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 GPU = f"run on {torch.cuda.get_device_name()}" if DEVICE == "cuda" else "run on a GPU"
 EXECUTES = "tests.peer.machine.plugin" in sys.modules
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """`-m gpu` selects every test that runs kernels, not only those that need a GPU to do so."""
+    for item in items:
+        if "kernel_device" in getattr(item, "fixturenames", ()):
+            item.add_marker("gpu")
+
+
+@contextlib.contextmanager
+def refused_waits():
+    """RuntimeError where the host would wait for the device."""
+    try:
+        set_sync_debug_mode("error")
+        yield
+    finally:
+        set_sync_debug_mode("default")
+
+
+def set_sync_debug_mode(mode: str) -> None:
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # "a prototype feature"
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 @pytest.fixture
