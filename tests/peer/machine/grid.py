@@ -295,7 +295,9 @@ class Grid:
         """`atom` and `red`, one lane after the other."""
         kind = instruction.opcode[-1]
         to, address, *sources = (
-            instruction.operands if instruction.opcode[0] == "atom" else ("_", *instruction.operands)
+            instruction.operands
+            if instruction.opcode[0] == "atom"
+            else ("_", *instruction.operands)
         )
         (function,) = (ATOMIC[part] for part in instruction.opcode[1:] if part in ATOMIC)
         given = [self.read(source, kind, where) for source in sources]

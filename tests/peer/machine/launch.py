@@ -25,6 +25,4 @@ def execute(launch: Launch) -> int:
     # Triton adds two pointers to scratch memory, which these kernels do not use.
     values += [0] * (len(kernel.parameters) - len(values))
     arguments = dict(zip(kernel.parameters, values, strict=True))
-    return run(
-        kernel, arguments, memory, launch.shared_bytes, 32 * launch.warps, launch.grid[0]
-    )
+    return run(kernel, arguments, memory, launch.shared_bytes, 32 * launch.warps, launch.grid[0])

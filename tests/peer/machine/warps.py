@@ -23,8 +23,10 @@ class Copies:
 
 def whole(instruction, lanes: np.ndarray) -> int:
     """The number of warps; raises Fault if one is not complete."""
-    if lanes.size % WARP or (lanes[::WARP] % WARP).any() or np.unique(lanes // WARP).size * WARP != (
-        lanes.size
+    if (
+        lanes.size % WARP
+        or (lanes[::WARP] % WARP).any()
+        or np.unique(lanes // WARP).size * WARP != (lanes.size)
     ):
         raise Fault(f"{instruction.text}: some lanes of a warp are not there")
     return lanes.size // WARP
@@ -153,9 +155,7 @@ def multiply(grid, instruction, lanes, where) -> None:
 
     a = [square(part) for part in halves(first)]
     b = [square(part).swapaxes(1, 2) for part in halves(second)]
-    left = np.concatenate(
-        (np.concatenate((a[0], a[2]), 2), np.concatenate((a[1], a[3]), 2)), 1
-    )
+    left = np.concatenate((np.concatenate((a[0], a[2]), 2), np.concatenate((a[1], a[3]), 2)), 1)
     right = np.concatenate(b, 1)
     c = [grid.read(r, "f32", where).reshape(warps, 8, 4).astype(np.float64) for r in third]
     added = np.concatenate([square(np.stack(pair, 3)) for pair in (c[:2], c[2:])], 1)
@@ -171,7 +171,8 @@ def copy(grid, instruction, lanes, where) -> None:
     if "commit_group" in opcode:
         grid.copies.committed[lanes] += 1
     elif "wait_group" in opcode or "wait_all" in opcode:
-        finish(grid, instruction, lanes, int(instruction.operands[0]) if instruction.operands else -1)
+        pending = int(instruction.operands[0], 0) if instruction.operands else -1
+        finish(grid, instruction, lanes, pending)
     elif "shared" in opcode and "global" in opcode:
         to, source, size, *given = instruction.operands
         size = int(size, 0)
@@ -205,6 +206,7 @@ def finish(grid, instruction, lanes, pending: int) -> None:
 
 def meet(grid, instruction, lanes, where) -> None:
     """`bar.warp`: the lanes of a warp have come together, and nothing else happens."""
+
 
 OPCODES: dict[str, Callable] = {
     "shfl": exchange,
