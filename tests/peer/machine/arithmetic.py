@@ -92,7 +92,11 @@ def result(opcode: tuple[str, ...], values: list[np.ndarray]) -> np.ndarray:
         function = INTEGER.get(name)
     if function is None:
         raise Unsupported(".".join(opcode))
-    return function(*values)
+    computed = function(*values)
+    if computed.dtype.kind == "f":
+        # As on a GPU, one NaN: which of two NaN a processor's sum is depends on their order.
+        np.copyto(computed, np.nan, where=np.isnan(computed))
+    return computed
 
 
 def product(part: str, a, b, c=None):

@@ -171,9 +171,8 @@ def copy(grid, instruction, lanes, where) -> None:
     if "commit_group" in opcode:
         grid.copies.committed[lanes] += 1
     elif "wait_group" in opcode or "wait_all" in opcode:
-        finish(
-            grid, instruction, lanes, int(instruction.operands[0]) if instruction.operands else -1
-        )
+        pending = int(instruction.operands[0], 0) if instruction.operands else -1
+        finish(grid, instruction, lanes, pending)
     elif "shared" in opcode and "global" in opcode:
         to, source, size, *given = instruction.operands
         size = int(size, 0)
