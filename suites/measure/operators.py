@@ -43,6 +43,8 @@ def vector_product(left: Shape, right: Shape, **_: object) -> int:
 FORMULAS: dict[str, Formula] = {
     "aten::_grouped_mm": grouped_mm,
     "aten::baddbmm": baddbmm,
+    "baselines::grouped_gradient": grouped_mm,
+    "baselines::grouped_product": grouped_mm,
     "aten::dot": vector_product,
     "aten::mv": vector_product,
     "aten::scaled_dot_product_attention": attention,
