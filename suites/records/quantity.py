@@ -61,6 +61,7 @@ FOLLOWS = {
     },
     "bits_per_byte": "loss_nats",
     "bytes_per_s": "median_s",
+    "cpu_wait_percent": "the machine",
     "epochs": "tokens",
     "evaluation_tokens": "the case",
     "floor_s": "the roof",

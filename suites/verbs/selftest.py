@@ -46,7 +46,7 @@ def simulated(gates: int) -> bool:
 
 def measured(device: str) -> bool:
     """The checked-out commit against itself, and against itself made slower."""
-    from suites.measure.lock import exclusive
+    from suites.measure.lock import measuring
     from suites.regress.run import Plan, run_gate
 
     repository = Repository(RESULTS.parent)
@@ -54,7 +54,7 @@ def measured(device: str) -> bool:
     passed = True
     for slowdown in (0.0, *SLOWDOWNS):
         plan = Plan(base=commit, head=commit, device=device, quick=True, slowdown=slowdown)
-        with exclusive(f"regress-{device}"):
+        with measuring(device):
             rows, _, _ = run_gate(plan, repository, Store(RESULTS))
         timed = [row for row in rows if row.metric == "median_s"]
         alarms = {row.cell for row in timed if row.verdict == "SLOWER"}

@@ -152,6 +152,7 @@ def test_nothing_outlives_a_sweep_whose_process_alone_is_killed(
     while len(workers := workers_of(sweep)) < processes and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(workers) == processes
+    time.sleep(0.5)  # until the job is in the pipe; torch takes longer to import
     sweep.kill()
     sweep.wait()
     assert psutil.wait_procs(workers, timeout=60)[1] == []
