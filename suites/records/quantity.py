@@ -90,6 +90,10 @@ FOLLOWS = {
 }
 
 
+def has_unit(metric: str) -> bool:
+    return metric in FOLLOWS or metric.endswith(tuple(SUFFIXES))
+
+
 def quantity(metric: str) -> Quantity | None:
     """None for a metric that follows from others; raises UserError for a name without a unit."""
     if metric in FOLLOWS:

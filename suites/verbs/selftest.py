@@ -13,7 +13,13 @@ DETECTED_AT_LEAST = 0.90
 
 
 @click.command(name="selftest", help=__doc__)
-@click.option("--gates", default=1000, show_default=True, help="simulated gates per slowdown")
+@click.option(
+    "--gates",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="simulated gates per slowdown",
+)
 @click.option("--simulate", is_flag=True, help="the simulation only: no quiet machine needed")
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda"]), help="default: cuda where there is one"
