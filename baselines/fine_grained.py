@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines.dense import DenseFFW
+from baselines.grouped import grouped_product
 from baselines.moments import GELU_SECOND_MOMENT, SILU_SECOND_MOMENT
-from baselines.topk_moe import grouped_product
 from peer.reference import ACTIVATIONS
 
 

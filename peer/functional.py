@@ -5,7 +5,6 @@ says why.
 """
 
 import functools
-import os
 from collections.abc import Callable
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from peer import operators, reference
 from peer.choice import resolve
+from peer.memory import memory_bytes
 from peer.optim import RowOptimizer
 from peer.stepping import BagAndStep, ExpertsAndStep
 
@@ -258,19 +258,18 @@ def named_grad(table_grad: str | RowOptimizer) -> str:
 
 
 def check_tables_fit(tables: int, rows: int, dim: int) -> None:
-    """Raises MemoryError for tables larger than this machine's memory, where they would be on the CPU.
+    """Raises MemoryError for tables larger than the memory that there is, where they would be on the CPU.
 
-    Linux grants such memory and kills the process that fills it; a GPU's allocator refuses by itself.
+    Linux grants such memory and kills the process that fills it, a container at its own limit; a GPU's
+    allocator refuses by itself.
     """
     dtype = torch.get_default_dtype()
     size = tables * rows * dim * dtype.itemsize
-    has = (
-        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else size
-    )
-    if torch.get_default_device().type == "cpu" and size > has:
+    has = memory_bytes()
+    if torch.get_default_device().type == "cpu" and has is not None and size > has:
         raise MemoryError(
             f"{tables} × {rows:,} × {dim:,} {str(dtype).removeprefix('torch.')} take {size / 1e9:,.1f} GB "
-            f"and this machine has {has / 1e9:,.1f} GB; take fewer or narrower rows, or build under "
+            f"and this process may fill {has / 1e9:,.1f} GB; take fewer or narrower rows, or build under "
             "torch.device('meta') to count without memory"
         )
 

@@ -88,7 +88,12 @@ def run() -> int:
         click.echo("interrupted; what finished is kept, and the same command continues", err=True)
         return INTERRUPTED
     except BaseException as error:
-        return unwritten(error) if in_echo(error) else fault()
+        if isinstance(error, OSError) and in_echo(error):
+            return unwritten(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            click.echo(f"error: cannot use {error.filename}: {error.strerror}", err=True)
+            return USAGE
+        return fault()
     return status
 
 
@@ -101,15 +106,14 @@ def called(arguments: list[str]) -> int:
         return ended.exit_code
 
 
-def in_echo(error: BaseException) -> bool:
-    return isinstance(error, OSError) and any(
+def in_echo(error: OSError) -> bool:
+    return any(
         frame.f_code is click.echo.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)
     )
 
 
-def unwritten(error: BaseException) -> int:
+def unwritten(error: OSError) -> int:
     """A reader that has seen enough, as `head`, needs no message."""
-    assert isinstance(error, OSError)
     if error.errno != errno.EPIPE:
         click.echo(f"error: the output could not be written: {error.strerror}", err=True)
     return UNWRITTEN

@@ -10,11 +10,22 @@ from matplotlib.figure import Figure
 
 from suites.records.record import ResultFile
 from suites.registry import SUITES, named
+from suites.tables.whole import whole
+
+
+def made_by(function: str) -> Callable[[list[ResultFile]], dict[str, Figure]]:
+    """A line of the registry; raises UserError for records without what the figure needs."""
+    make = named("figures", function)
+
+    def figures(files: list[ResultFile]) -> dict[str, Figure]:
+        with whole(files):
+            return make(files)
+
+    return figures
+
 
 # suite → the figures made of all its result files of one profile, by file name
-FIGURES: dict[str, Callable[[list[ResultFile]], dict[str, Figure]]] = {
-    name: named("figures", suite.figures) for name, suite in SUITES.items() if suite.figures
-}
+FIGURES = {name: made_by(suite.figures) for name, suite in SUITES.items() if suite.figures}
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

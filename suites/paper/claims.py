@@ -37,6 +37,7 @@ from suites.paper.evidence import (
 from suites.records.record import ResultFile
 from suites.tables.sheet import Sheet
 from suites.tables.table1 import SETS
+from suites.tables.whole import whole
 
 NATS = "nats/token"
 
@@ -56,7 +57,11 @@ class Claim:
     tolerance: float = LOSS_TOLERANCE_NATS
 
     def judged(self, file: ResultFile | None) -> Judgement:
-        found = [] if file is None else self.evidence(file)
+        if file is None:
+            found: Evidence = []
+        else:
+            with whole([file]):
+                found = self.evidence(file)
         if isinstance(found, str):
             return Judgement(f"undecided ({found})", None)
         return judge(found, self.kind, self.effect, self.tolerance)

@@ -61,6 +61,7 @@ FOLLOWS = {
     },
     "bits_per_byte": "loss_nats",
     "bytes_per_s": "median_s",
+    "cpu_wait_percent": "the machine",
     "epochs": "tokens",
     "evaluation_tokens": "the case",
     "floor_s": "the roof",
@@ -87,6 +88,10 @@ FOLLOWS = {
     "validation_bits_per_byte": "validation_loss_nats",
     "validation_perplexity": "validation_loss_nats",
 }
+
+
+def has_unit(metric: str) -> bool:
+    return metric in FOLLOWS or metric.endswith(tuple(SUFFIXES))
 
 
 def quantity(metric: str) -> Quantity | None:

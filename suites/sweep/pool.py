@@ -96,6 +96,7 @@ def run_cases(
     if len(todo) < len(cases):
         tqdm.write(f"{len(cases) - len(todo)} of {len(cases)} runs exist already", sys.stderr)
     stop = threading.Event()
+    jobs = max(1, min(jobs, len(todo)))
     workers = [Worker(slot + 1, stop) for slot in range(jobs)]
     idle: SimpleQueue[Worker] = SimpleQueue()
     for worker in workers:
