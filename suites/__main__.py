@@ -29,6 +29,7 @@ VERBS = (
     "tables",
     "figures",
     "publish",
+    "export",
     "compare",
     "history",
     "regress",

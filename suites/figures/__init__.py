@@ -9,6 +9,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from suites.records.record import ResultFile
+from suites.records.store import write_bytes
 from suites.registry import SUITES, named
 from suites.tables.whole import whole
 
@@ -30,11 +31,10 @@ FIGURES = {name: made_by(suite.figures) for name, suite in SUITES.items() if sui
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Writes `stem`.svg and `stem`.png."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
     written = []
     for kind, content in rendered(figure).items():
         written.append(stem.with_name(f"{stem.name}.{kind}"))
-        written[-1].write_bytes(content)
+        write_bytes(written[-1], content)
     return written
 
 

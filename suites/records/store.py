@@ -117,6 +117,11 @@ def upgraded(path: Path, body: dict) -> dict:
 
 
 def write_text(path: Path, text: str, *, replace: bool = True) -> None:
+    """As `write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode(), replace=replace)
+
+
+def write_bytes(path: Path, content: bytes, *, replace: bool = True) -> None:
     """Writes beside `path`, syncs, renames: readers and crashes see the old file or the new one.
 
     Raises UserError where the disk is full or the path not writable, and FileExistsError where
@@ -126,8 +131,8 @@ def write_text(path: Path, text: str, *, replace: bool = True) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)

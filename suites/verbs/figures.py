@@ -7,7 +7,7 @@ import click
 from suites.errors import UserError
 from suites.figures import FIGURES, rendered
 from suites.records.record import ResultFile
-from suites.records.store import RESULTS, Store
+from suites.records.store import RESULTS, Store, write_bytes
 
 
 @click.command(name="figures", help=__doc__)
@@ -39,8 +39,7 @@ def command(check: bool, results: Path) -> int:
             click.echo(f"{path} comes from no record; delete it, or publish its run")
         return 1 if stale or orphans else 0
     for path, content in drawn.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        write_bytes(path, content)
         click.echo(f"wrote {path}")
     return 0
 
