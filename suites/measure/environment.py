@@ -36,10 +36,13 @@ def environment() -> Environment:
 
 
 def code() -> Code:
-    """The commit of the checkout that this package lies in, and a digest of the sources themselves."""
+    """The commit of the checkout that this package lies in, and a digest of the sources themselves.
+
+    Raises UserError where there is a checkout and git refuses it.
+    """
     # Without .git here, git would answer for a checkout around this one.
     checkout = Repository(ROOT) if (ROOT / ".git").exists() and shutil.which("git") else None
-    commit = checkout.git("rev-parse", "HEAD") if checkout else None
+    commit = checkout.head() if checkout else None
     sources = hashlib.sha256()
     for folder in SOURCES:
         for path in sorted((ROOT / folder).rglob("*.py")):

@@ -26,19 +26,28 @@ class Stage:
 
 @contextmanager
 def stages(repository: Repository, commits: list[str]) -> Iterator[list[Stage]]:
-    """A stage per commit, removed afterwards; raises UserError where a commit lacks a package."""
-    with (
-        tempfile.TemporaryDirectory(prefix="peer-regress-") as temporary,
-        ExitStack() as trees,
-    ):
-        tree = {
-            commit: trees.enter_context(repository.worktree(commit, Path(temporary) / commit[:12]))
-            for commit in dict.fromkeys(commits)
-        }
-        yield [
-            stage(commit, tree[commit], Path(temporary) / f"stage-{role}")
-            for role, commit in enumerate(commits)
-        ]
+    """A stage per commit, removed afterwards.
+
+    Raises UserError where a commit lacks a package and where TMPDIR has no room.
+    """
+    with ExitStack() as trees:
+        try:
+            folder = Path(
+                trees.enter_context(tempfile.TemporaryDirectory(prefix="peer-regress-"))
+            ).resolve()
+            tree = {
+                commit: trees.enter_context(repository.worktree(commit, folder / commit[:12]))
+                for commit in dict.fromkeys(commits)
+            }
+            made = [
+                stage(commit, tree[commit], folder / f"stage-{role}")
+                for role, commit in enumerate(commits)
+            ]
+        except OSError as error:
+            raise UserError(
+                f"cannot lay out commits side by side: {error.strerror}; TMPDIR names a folder with room"
+            ) from error
+        yield made
 
 
 def stage(commit: str, tree: Path, folder: Path) -> Stage:

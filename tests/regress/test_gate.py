@@ -176,6 +176,31 @@ def test_foreign_code_is_not_measured(scratch: Repository, tmp_path: Path) -> No
             found.counts()
 
 
+def test_no_room_for_stages(scratch: Repository, tmp_path: Path, monkeypatch) -> None:
+    """Folders whose names are too long stand for a disk without room."""
+    commit = scratch.resolve("HEAD")
+    monkeypatch.setattr(worktrees.tempfile, "tempdir", str(tmp_path / ("x" * 300)))
+    with (
+        pytest.raises(UserError, match=r"cannot lay out commits .*: File name too long; TMPDIR"),
+        stages(scratch, [commit, commit]),
+    ):
+        pass
+    monkeypatch.undo()
+    monkeypatch.setattr(worktrees, "stage", lambda *_: Path("/dev/null/x").mkdir())
+    with (
+        pytest.raises(UserError, match=r"cannot lay out commits .*: Not a directory; TMPDIR"),
+        stages(scratch, [commit, commit]),
+    ):
+        pass
+    assert scratch.git("worktree", "list", "--porcelain", "-z").count("worktree ") == 1
+
+
+def test_what_fails_while_stages_stand_is_no_matter_of_room(scratch: Repository) -> None:
+    commit = scratch.resolve("HEAD")
+    with pytest.raises(OSError, match="mine"), stages(scratch, [commit, commit]):
+        raise OSError("mine")
+
+
 def test_a_commit_without_the_packages(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no peer, baselines, suites/layers.py"):
         worktrees.stage("c" * 40, tmp_path, tmp_path / "stage")
