@@ -37,6 +37,8 @@ SUITES = {
     "sparse_layers": Suite("paper.sparse_layers", "arms.sheets", "arms.intervals"),
     "usage": Suite("paper.usage", "arms.sheets", "arms.over_training"),
     "causality": Suite("paper.causality", "arms.sheets"),
+    "successors": Suite("beyond.successors", "successors.sheets", "arms.intervals"),
+    "tuning_successors": Suite("beyond.tuning_successors", "training.sheets"),
     "speed": Suite("speed.everything"),
     "layer_speed": Suite("speed.layer_speed", "speed.sheets", "speed.figures"),
     "decode_speed": Suite("speed.decode_speed", "speed.sheets", "speed.figures"),

@@ -86,6 +86,10 @@ ROOMS = {
         "suites.records suites.analysis suites.tables suites.language_model suites.sweep",
         "an experiment states its arms and leaves the rest to the sweep",
     ),
+    "suites.beyond": Room(
+        "suites.records suites.analysis suites.tables suites.language_model suites.sweep suites.paper",
+        "an experiment beyond the paper is one more, and its claims are judged as the paper's",
+    ),
     "suites.verbs": Room(
         "suites.errors suites.registry suites.layers suites.records suites.measure "
         "suites.compare suites.tables suites.figures suites.language_model suites.sweep "
@@ -95,7 +99,14 @@ ROOMS = {
     "suites.__main__": Room("suites.errors suites.output", "verbs are loaded by name"),
 }
 WITHOUT_TORCH = ("records", "registry", "text", "analysis", "compare", "tables", "figures")
-WITHOUT_TORCH += ("verbs", "paper", "sweep.experiment", "sweep.command", "speed.cells.case")
+WITHOUT_TORCH += (
+    "verbs",
+    "paper",
+    "beyond",
+    "sweep.experiment",
+    "sweep.command",
+    "speed.cells.case",
+)
 
 
 def module_of(path: Path) -> str:
