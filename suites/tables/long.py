@@ -115,7 +115,8 @@ configs:
 # Results of the PEER suite
 
 {len(frame):,} numbers of {frame["case_id"].nunique():,} cases, measured by the benchmark and
-reproducibility suite for PEER (arXiv 2407.04153), and those that the paper prints. One row is one number of one run.
+reproducibility suite for PEER (arXiv 2407.04153), and those that the paper prints.
+One row is one number of one run.
 
     import datasets
     rows = datasets.load_dataset("parquet", data_files="results.parquet", split="train")
