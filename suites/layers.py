@@ -119,11 +119,16 @@ def in_the_papers_range(options: dict[str, Any]) -> bool:
     return options["topk"] <= rows and options["heads"] * options["topk"] <= 512
 
 
+def sparse(options: dict[str, Any]) -> bool:
+    """A token meets at most a quarter of the experts, as in Mixtral (arXiv 2401.04088)."""
+    return options["experts"] >= 4 * options["topk"]
+
+
 VARIES: dict[str, Freedom] = {
     "dense": Freedom({"hidden": hidden}),
     "dense_glu": Freedom({"hidden": hidden}),
     "expert_choice": Freedom({"hidden": hidden}),
-    "topk_moe": Freedom({"hidden": hidden_of_grouped_gemm}),
+    "topk_moe": Freedom({"hidden": hidden_of_grouped_gemm, "experts": doublings}, sparse),
     "fine_grained_moe": Freedom({"hidden": hidden_of_grouped_gemm}),
     "pkm": Freedom(
         {"heads": doublings, "topk": doublings, "memories": squares}, in_the_papers_range
