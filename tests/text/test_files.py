@@ -206,7 +206,11 @@ def test_a_parquet_file_with_null_and_missing_columns() -> None:
         ("separator.jsonl", '{"text": "a\u2028b\x85c"}\n'.encode(), ["a\u2028b\x85c"]),
         ("feed.txt", "one\x0cstill\u2028one\n\ntwo".encode(), ["one\x0cstill\u2028one", "two"]),
         ("half.jsonl", rb'{"text": "a \ud83d b"}', ["a ? b"]),
-        ("z.txt.gz", gzip.compress(b"one\n\n", mtime=0) + gzip.compress(b"two", mtime=0), ["one", "two"]),
+        (
+            "z.txt.gz",
+            gzip.compress(b"one\n\n", mtime=0) + gzip.compress(b"two", mtime=0),
+            ["one", "two"],
+        ),
         ("z.jsonl.zst", zstd(b'{"text": "a"}\n') * 2, ["a", "a"]),
         ("empty.jsonl", b"", []),
         ("empty.txt", b"", []),
