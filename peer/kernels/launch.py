@@ -71,5 +71,15 @@ def selection(S: int, Q: int, K: int, item_bytes: int) -> dict[str, int]:
     }
 
 
+def matches(Q: int, K: int) -> dict[str, int]:
+    """The K sub-keys of a half as one tile: 32 elements a thread for 16 of 64 columns."""
+    slots, columns = triton.next_power_of_2(K), triton.next_power_of_2(Q)
+    return {
+        "SLOTS": slots,
+        "COLUMNS": columns,
+        "num_warps": max(1, min(8, slots * columns // 1024)),
+    }
+
+
 def on_device(like: Tensor):
     return torch.cuda.device(like.device) if like.is_cuda else contextlib.nullcontext()

@@ -110,7 +110,9 @@ def launch_experts(D: int, dtype: torch.dtype, glu: bool) -> None:
 
 def launch_router(topk: int, dtype: torch.dtype) -> None:
     query, keys = torch.zeros(T, 8, 128, dtype=dtype), torch.zeros(2, 1024, 64, dtype=dtype)
-    kernels.retrieve(query, keys, topk, "softmax")
+    scores, ids = kernels.retrieve(query, keys, topk, "softmax")
+    ids.zero_()
+    kernels.retrieve_gradients(scores, scores, ids, query, keys, "softmax", True)
 
 
 def nvidia_usage(ptx: str, capability: int) -> dict[str, int]:
