@@ -99,9 +99,11 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tables(session: nox.Session) -> None:
-    """Check that every committed table is what its records give, byte for byte; needs no torch."""
-    session.install(*nox.project.dependency_groups(PROJECT, "tables"))
+    """Check that every committed table and figure is what its records give, byte for byte; needs no torch."""
+    groups = nox.project.dependency_groups(PROJECT, "tables")
+    session.install("--constraint", "constraints-cpu.txt", *groups)
     session.run("python", "-m", "suites", "tables", "--check")
+    session.run("python", "-m", "suites", "figures", "--check")
 
 
 @nox.session

@@ -12,7 +12,7 @@ class DenseFFW(nn.Module):
     Args:
         dim: D, model width.
         hidden: F, hidden width; by default 4·D, and 8·D/3 with `glu`, which costs the same FLOPs.
-        activation: "gelu", "relu" or "silu".
+        activation: "gelu", "relu", "silu" or "none".
         glu: the gated variant with a third matrix.
     """
 

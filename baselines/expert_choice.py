@@ -1,10 +1,9 @@
 """Expert-choice mixture of experts (Zhou et al., arXiv 2202.09368), the MoE of the PEER paper."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
+from baselines.capacity import slots_for
 from peer.functional import check_one_of
 from peer.reference import ACTIVATIONS
 
@@ -68,7 +67,7 @@ class ExpertChoiceMoE(nn.Module):
 
     def capacity(self, tokens: int) -> int:
         """Tokens that each expert takes out of a call with `tokens`."""
-        return min(tokens, math.ceil(self.capacity_factor * tokens / self.experts))
+        return min(tokens, slots_for(self.capacity_factor, tokens, self.experts))
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (..., D) → (..., D); all leading axes together are the T tokens experts choose from."""

@@ -3,13 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from baselines.moments import GELU_SECOND_MOMENT
 from peer.choice import resolve
 from peer.functional import bag, check_table_grad, check_tables_fit, named_grad
 from peer.optim import RowOptimizer
 from peer.router import ProductKeyRouter
-
-# E[gelu(z)²] for z ~ N(0, 1), by quadrature; a test computes it again.
-GELU_SECOND_MOMENT = 0.42522
 
 
 class PKM(nn.Module):
@@ -75,6 +73,7 @@ class PKM(nn.Module):
             scores_TP,
             self.values,
             table_grad=self.table_grad,
+            check_ids=False,
             impl=self.impl,
         )
         return y_TD.view(x.shape)

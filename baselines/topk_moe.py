@@ -1,11 +1,12 @@
 """Token-choice mixture of experts with a load-balancing loss (arXiv 2101.03961, 2401.04088)."""
 
-import math
+from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.capacity import slots_for
+from baselines.grouped import GEMM_ROW_BYTES, grouped_product
 from peer.functional import check_one_of
 from peer.reference import ACTIVATIONS
 
@@ -15,7 +16,8 @@ GATES = ("softmax", "sigmoid")
 class TopKMoE(nn.Module):
     """Each token picks its `topk` best experts; without a capacity no token is dropped.
 
-    Dropless tokens are sorted by expert and meet their weights in one grouped GEMM. With a capacity
+    Dropless tokens are sorted by expert and meet their weights in one grouped GEMM, or in a product per
+    expert where dim or hidden are no multiple of 8 (of 4 in float32). With a capacity
     each expert holds C = ⌈capacity_factor · topk · T / E⌉ slots, first come first served; the rest drop.
 
     Args:
@@ -26,9 +28,13 @@ class TopKMoE(nn.Module):
         gate: "softmax" over the selected experts' logits (needs topk ≥ 2: over one it is constant and the
             router learns nothing), or "sigmoid" of each.
         capacity_factor: slots per expert over its fair share, or None for dropless.
-        balance: weight of the load-balancing loss E · Σ_e share_e · mean probability_e.
+        balance: weight of the load-balancing loss E · Σ_e share_e · mean probability_e, which a call
+            `layer(x, with_loss=True)` returns for the caller to add to its own.
         activation: "gelu", "relu" or "silu".
     """
+
+    asks_loss: ClassVar[bool] = True
+    WIDTH_STEP: ClassVar[int] = GEMM_ROW_BYTES // torch.bfloat16.itemsize  # of widths it is fast at
 
     def __init__(
         self,
@@ -67,7 +73,6 @@ class TopKMoE(nn.Module):
         self.up = nn.Parameter(torch.empty(experts, dim, self.hidden))
         self.down = nn.Parameter(torch.empty(experts, self.hidden, dim))
         self.gain = self.squared_scores_at_init() ** -0.5
-        self.auxiliary_loss: Tensor | None = None
         self.reset_parameters()
 
     def squared_scores_at_init(self) -> float:
@@ -89,16 +94,18 @@ class TopKMoE(nn.Module):
         """Slots of each expert in a call with `tokens`, None when dropless."""
         if self.capacity_factor is None:
             return None
-        return math.ceil(self.capacity_factor * self.topk * tokens / self.experts)
+        return slots_for(self.capacity_factor, self.topk * tokens, self.experts)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens (..., D) → (..., D). In training, leaves its balance loss in `auxiliary_loss`."""
+    def forward(self, x: Tensor, with_loss: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Tokens (..., D) → (..., D), `with_loss` beside the balance loss (), 0 for no tokens.
+
+        Nothing stays on the module, so that it copies and is computed again under checkpointing.
+        """
         x_TD = x.reshape(-1, self.dim)
         logits_TE = self.router(x_TD)
         wide_TE = logits_TE.to(torch.promote_types(logits_TE.dtype, torch.float32))
         best_TK, ids_TK = wide_TE.topk(self.topk, dim=-1)
         scores_TK = self.gain * self.scores(best_TK)
-        self.auxiliary_loss = self.balance_loss(wide_TE, ids_TK) if self.training else None
 
         ids, order = ids_TK.flatten().sort(stable=True)
         tokens = order // self.topk
@@ -110,7 +117,8 @@ class TopKMoE(nn.Module):
         else:
             out = self.bounded(rows, ids, counts_E, slots)
         y_TD = torch.zeros_like(x_TD, dtype=out.dtype)
-        return y_TD.index_add(0, tokens, out * scores.unsqueeze(-1)).view(x.shape)
+        y = y_TD.index_add(0, tokens, out * scores.unsqueeze(-1)).view(x.shape)
+        return (y, self.balance_loss(wide_TE, ids_TK)) if with_loss else y
 
     def grouped(self, rows: Tensor, ends_E: Tensor) -> Tensor:
         """Rows sorted by expert, (T·K, D) → (T·K, D)."""
@@ -121,7 +129,9 @@ class TopKMoE(nn.Module):
 
     def bounded(self, rows: Tensor, ids: Tensor, counts_E: Tensor, slots: int) -> Tensor:
         """Rows sorted by expert, (T·K, D) → (T·K, D); zero for those beyond an expert's slots."""
-        position = torch.arange(len(ids), device=ids.device) - (counts_E.cumsum(0) - counts_E)[ids]
+        position = (
+            torch.arange(ids.shape[0], device=ids.device) - (counts_E.cumsum(0) - counts_E)[ids]
+        )
         kept = (position < slots).unsqueeze(-1)
         slot = ids * slots + position.clamp(max=slots - 1)
         filled = rows.new_zeros(self.experts * slots, self.dim).index_add(0, slot, rows * kept)
@@ -133,7 +143,7 @@ class TopKMoE(nn.Module):
     def balance_loss(self, logits_TE: Tensor, ids_TK: Tensor) -> Tensor:
         """E · Σ_e (share of choices that fell on e) · (mean probability of e): 1 when perfectly even."""
         share_E = torch.bincount(ids_TK.flatten(), minlength=self.experts) / max(ids_TK.numel(), 1)
-        probability_E = logits_TE.softmax(-1).mean(0)
+        probability_E = logits_TE.softmax(-1).sum(0) / max(logits_TE.shape[0], 1)
         return self.balance * self.experts * (share_E * probability_E).sum()
 
     def tables(self) -> list[nn.Parameter]:
@@ -201,11 +211,3 @@ class TopKMoE(nn.Module):
             f"experts={self.experts}, topk={self.topk}, hidden={self.hidden}, gate={self.gate!r}, "
             f"capacity_factor={self.capacity_factor}, activation={self.activation!r}, gain={self.gain:.3g}"
         )
-
-
-def grouped_product(rows: Tensor, matrices: Tensor, ends_E: Tensor) -> Tensor:
-    """Rows (R, A), sorted into E groups that end at ends_E, times matrices (E, A, B) → (R, B)."""
-    if rows.dtype != torch.float64:
-        return F.grouped_mm(rows, matrices, offs=ends_E)
-    groups = rows.tensor_split(ends_E[:-1].cpu().long())  # torch has no grouped GEMM in float64
-    return torch.cat([group @ matrix for group, matrix in zip(groups, matrices, strict=True)])

@@ -3,18 +3,12 @@
 import functools
 import importlib.util
 import os
-from collections.abc import Sequence
 
 import torch
 
-IMPLEMENTATIONS = ("auto", "reference", "compiled", "aten", "triton")
+IMPLEMENTATIONS = ("auto", "reference", "compiled", "aten", "native", "triton")
+NATIVE_DTYPES = (torch.float32, torch.float64)
 TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-
-# Pairs from which the dots go in expert order even where no table gradient needs the order.
-# Triton: predicted from counted bytes at d=256, N=1024² (token-major 253 µs, expert order 213 + 36
-# at 8,192 tokens; 1,012 against 657 + 99 at 32,768); not yet measured on a GPU. ATen: never; the
-# sort costs what it saves (see LOG.md).
-EXPERT_ORDER_PAIRS = {"triton": 16_384 * 128}
 
 
 def resolve(impl: str, device: torch.device, dtype: torch.dtype, pairs: int | None = None) -> str:
@@ -31,7 +25,18 @@ def resolve(impl: str, device: torch.device, dtype: torch.dtype, pairs: int | No
         return "triton" if runs else "aten"
     if impl == "triton":
         check_triton(device, dtype, pairs)
+    if impl == "native":
+        check_native(device, dtype)
     return impl
+
+
+def check_native(device: torch.device, dtype: torch.dtype) -> None:
+    if not numba_installed():
+        raise ValueError("impl='native' needs the package numba; install it, or use impl='aten'")
+    if device.type not in ("cpu", "meta"):
+        raise ValueError(f"impl='native' runs on a CPU; got tensors on {device}; use impl='auto'")
+    if dtype not in NATIVE_DTYPES:
+        raise ValueError(f"impl='native' takes float32 or float64; got {dtype}; use impl='aten'")
 
 
 def check_triton(device: torch.device, dtype: torch.dtype, pairs: int | None) -> None:
@@ -51,11 +56,10 @@ def check_triton(device: torch.device, dtype: torch.dtype, pairs: int | None) ->
 
 
 @functools.cache
+def numba_installed() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+@functools.cache
 def triton_installed() -> bool:
     return importlib.util.find_spec("triton") is not None
-
-
-def prefers_expert_order(name: str, pairs: Sequence[int]) -> bool:
-    """Whether a forward alone is better served by pairs sorted by expert."""
-    T, P = pairs
-    return EXPERT_ORDER_PAIRS.get(name, float("inf")) <= T * P

@@ -67,6 +67,14 @@ def bag_backward_flops(
     return 2 * T * P * table[1] * (need_scores + need_table)
 
 
+def few_tokens_flops(
+    x, weight, bias, norm, norm_tensors, eps, sub_keys, down, up, gate, topk, *_, **__
+) -> int:
+    (T, D), heads = x, weight[0] // (2 * sub_keys[-1])
+    query = 2 * T * weight[0] * (D + sub_keys[-2])
+    return query + 2 * T * heads * topk * D * (3 if gate else 2)
+
+
 def no_flops(*_, **__) -> int:
     return 0
 
@@ -78,6 +86,7 @@ FLOPS: dict[str, Callable[..., int]] = {
     "peer::touched": no_flops,
     "peer::experts": experts_flops,
     "peer::experts_backward": experts_backward_flops,
+    "peer::few_tokens": few_tokens_flops,
     "peer::bag": bag_flops,
     "peer::bag_backward": bag_backward_flops,
 }

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from peer import costs
-from peer.choice import prefers_expert_order, resolve
+from peer.choice import resolve
 from peer.layer import PEER
 
 # Measured device-to-device copy of an H200. Another machine has another floor: pass its own.
@@ -70,7 +70,7 @@ def explain(layer: PEER, tokens: int, *, bytes_per_second: float = BYTES_PER_SEC
     return Explanation(
         impl=impl,
         reason=reason(layer, impl),
-        forward_path=forward_path(impl, layer, (tokens, router.heads * router.topk)),
+        forward_path=forward_path(impl, layer),
         forward_flops=sum(flops.values()),
         backward_flops=2 * (flops["query"] + flops["experts"]) + 4 * pairs * router.dim_key,
         distinct_experts=distinct,
@@ -94,9 +94,11 @@ def reason(layer: PEER, impl: str) -> str:
     return f"no GPU kernel for {layer.down.dtype} tables on {layer.down.device}"
 
 
-def forward_path(impl: str, layer: PEER, pairs: tuple[int, int]) -> str:
-    if impl not in ("aten", "triton"):
+def forward_path(impl: str, layer: PEER) -> str:
+    if impl == "triton":
+        return "token-major, one fused pass; backward sorts the pairs by expert"
+    if impl not in ("aten", "native"):
         return "rows are gathered, (T, P, D) is materialised"
-    if any(table.requires_grad for table in layer.tables()) or prefers_expert_order(impl, pairs):
+    if any(table.requires_grad for table in layer.tables()):
         return "pairs sorted by expert, dots expert-major, weighted sum token-major"
-    return "token-major" + (", one fused pass" if impl == "triton" else "")
+    return "token-major"

@@ -5,14 +5,14 @@ says why.
 """
 
 import functools
-import os
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from peer import operators, reference
-from peer.choice import prefers_expert_order, resolve
+from peer.choice import resolve
+from peer.memory import memory_bytes
 from peer.optim import RowOptimizer
 from peer.stepping import BagAndStep, ExpertsAndStep
 
@@ -28,7 +28,7 @@ def retrieve(
         query_THQ: (T, H, 2·Q) queries, T tokens and H heads.
         sub_keys: (2, S, Q) shared by the heads, or (2, H, S, Q); expert i·S + j has the key [row i;
         row j]. topk: experts per head, at most S.
-        scores: "softmax", "sigmoid" or "relu" over the selected experts.
+        scores: "softmax", "sigmoid" or "relu" over the selected experts, or "raw": their matches.
 
     Returns:
         scores (T, H, topk), differentiable, and ids (T, H, topk) int32; best first, ties by the
@@ -52,7 +52,9 @@ def retrieve(
             f"topk must be between 1 and the {sub_keys.shape[-2]} sub-keys per half; got {topk}"
         )
     check_same("retrieve", query=query_THQ, sub_keys=sub_keys)
-    name = resolve(impl, query_THQ.device, query_THQ.dtype)
+    # Scores are float32 or wider, whatever the queries are.
+    wide = torch.promote_types(query_THQ.dtype, torch.float32)
+    name = resolve(impl, query_THQ.device, wide)
     if name in EAGER:
         return EAGER[name]("retrieve")(query_THQ, sub_keys, topk, scores)
     scores_THK, ids_THK = operators.retrieve(query_THQ, sub_keys, topk, scores, name)
@@ -69,6 +71,7 @@ def experts(
     *,
     activation: str = "gelu",
     table_grad: str | RowOptimizer = "dense",
+    check_ids: bool = True,
     impl: str = "auto",
 ) -> Tensor:
     """The retrieved single-neuron experts, weighted and summed (paper, eq. 3 and 6).
@@ -78,12 +81,13 @@ def experts(
         ids_TP: (T, P) integer expert ids in [0, N).
         scores_TP: (T, P) weights of the experts.
         down_ND, up_ND, gate_ND: (N, D) tables u, v and, for GLU experts, the gate's.
-        activation: "gelu", "relu" or "silu".
+        activation: "gelu", "relu", "silu" or "none".
         table_grad: "dense" gradients of N rows; "sparse" ones (coalesced sparse_coo) that hold the
             rows touched by this call, less work and memory while T·P is not far above N, and what
             `torch.optim.SparseAdam` and `peer.optim` read; or an optimizer of `peer.optim` that
             takes its step inside backward. All but "dense" need impl "aten" or "triton", outside
             compile.
+        check_ids: False spares the check that ids are in range, for ids that `retrieve` gave.
 
     Under autocast x and scores are cast to the tables' dtype, which is the result's.
 
@@ -112,7 +116,8 @@ def experts(
     if name in EAGER:
         return EAGER[name]("experts")(x_TD, ids_TP, scores_TP, down_ND, up_ND, gate_ND, activation)
     x_TD, ids_TP, scores_TP = x_TD.contiguous(), ids_TP.contiguous(), scores_TP.contiguous()
-    order, bounds = routed(ids_TP, tables.values(), name)
+    order, bounds = routed(ids_TP, tables.values(), check_ids, name)
+    check = check_ids and order is None
     if steps_in_backward(table_grad, **tables):
         return ExpertsAndStep.apply(
             x_TD,
@@ -125,6 +130,7 @@ def experts(
             bounds,
             activation,
             table_grad,
+            check,
             name,
         )
     y_TD, *_ = operators.experts(
@@ -138,6 +144,7 @@ def experts(
         bounds,
         activation,
         kind_of(table_grad),
+        check,
         name,
     )
     return y_TD
@@ -149,11 +156,12 @@ def bag(
     table_ND: Tensor,
     *,
     table_grad: str | RowOptimizer = "dense",
+    check_ids: bool = True,
     impl: str = "auto",
 ) -> Tensor:
     """The weighted sum of table rows: (T, P) ids in [0, N) and scores, (N, D) table → (T, D).
 
-    table_grad and autocast as in `experts`.
+    table_grad, check_ids and autocast as in `experts`.
     """
     check_pairs("bag", ids_TP, scores_TP)
     if table_ND.dim() != 2:
@@ -167,10 +175,13 @@ def bag(
     if name in EAGER:
         return EAGER[name]("bag")(ids_TP, scores_TP, table_ND)
     ids_TP, scores_TP, table_ND = ids_TP.contiguous(), scores_TP.contiguous(), table_ND.contiguous()
-    order, bounds = routed(ids_TP, [table_ND], name)
+    order, bounds = routed(ids_TP, [table_ND], check_ids, name)
+    check = check_ids and order is None
     if steps_in_backward(table_grad, table=table_ND):
-        return BagAndStep.apply(ids_TP, scores_TP, table_ND, order, bounds, table_grad, name)
-    return operators.bag(ids_TP, scores_TP, table_ND, order, bounds, kind_of(table_grad), name)
+        return BagAndStep.apply(ids_TP, scores_TP, table_ND, order, bounds, table_grad, check, name)
+    return operators.bag(
+        ids_TP, scores_TP, table_ND, order, bounds, kind_of(table_grad), check, name
+    )
 
 
 def steps_in_backward(table_grad: str | RowOptimizer, **tables: Tensor) -> bool:
@@ -187,15 +198,15 @@ def kind_of(table_grad: str | RowOptimizer) -> str:
     return table_grad if isinstance(table_grad, str) else "dense"
 
 
-def routed(ids_TP: Tensor, tables, name: str) -> tuple[Tensor | None, Tensor | None]:
+def routed(ids_TP: Tensor, tables, check: bool, name: str) -> tuple[Tensor | None, Tensor | None]:
     """The pairs sorted by expert, once for forward and backward, where a table gradient will need
-    them.
+    them. The Triton kernels want them in backward alone.
     """
     tables = list(tables)
     needed = torch.is_grad_enabled() and any(table.requires_grad for table in tables)
-    if not needed and not prefers_expert_order(name, ids_TP.shape):
+    if name == "triton" or not needed:
         return None, None
-    return operators.route(ids_TP, tables[0].shape[0], name)
+    return operators.route(ids_TP, tables[0].shape[0], check, name)
 
 
 @functools.cache
@@ -247,19 +258,18 @@ def named_grad(table_grad: str | RowOptimizer) -> str:
 
 
 def check_tables_fit(tables: int, rows: int, dim: int) -> None:
-    """Raises MemoryError for tables larger than this machine's memory, where they would be on the CPU.
+    """Raises MemoryError for tables larger than the memory that there is, where they would be on the CPU.
 
-    Linux grants such memory and kills the process that fills it; a GPU's allocator refuses by itself.
+    Linux grants such memory and kills the process that fills it, a container at its own limit; a GPU's
+    allocator refuses by itself.
     """
     dtype = torch.get_default_dtype()
     size = tables * rows * dim * dtype.itemsize
-    has = (
-        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else size
-    )
-    if torch.get_default_device().type == "cpu" and size > has:
+    has = memory_bytes()
+    if torch.get_default_device().type == "cpu" and has is not None and size > has:
         raise MemoryError(
             f"{tables} × {rows:,} × {dim:,} {str(dtype).removeprefix('torch.')} take {size / 1e9:,.1f} GB "
-            f"and this machine has {has / 1e9:,.1f} GB; take fewer or narrower rows, or build under "
+            f"and this process may fill {has / 1e9:,.1f} GB; take fewer or narrower rows, or build under "
             "torch.device('meta') to count without memory"
         )
 

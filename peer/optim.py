@@ -21,26 +21,30 @@ ROWS_AT_ONCE = 1024  # of a table and its moments: 3 MB at D = 256 stay in a cor
 
 @dataclass(frozen=True, kw_only=True)
 class AdamWStep:
-    """One step of AdamW on rows of a table, with the bias correction of step number `step`."""
+    """One step of AdamW on rows of a table, with the bias correction of step number `step`.
+
+    The step is counted on the table's device, so that a captured CUDA graph counts its replays.
+    """
 
     mean: Tensor  # (N, D)
     square: Tensor  # (N, D)
-    step: int
+    step: Tensor  # float32, whole
     lr: float
     betas: tuple[float, float]
     eps: float
     weight_decay: float
 
     @property
-    def rate(self) -> float:
-        return self.lr / (1 - self.betas[0] ** self.step)
-
-    @property
-    def scale(self) -> float:
-        return (1 - self.betas[1] ** self.step) ** 0.5
+    def settings(self) -> Tensor:
+        """(3,) float32 on the device: the rate and the second moment's scale, corrected for bias, and
+        what decay leaves of a value.
+        """
+        first, second = (1 - beta ** self.step.double() for beta in self.betas)
+        shrink = torch.full_like(first, 1 - self.lr * self.weight_decay)
+        return torch.stack((self.lr / first, second.sqrt(), shrink)).float()
 
     def apply(self, table: Tensor, rows: Tensor, grad: Tensor) -> None:
-        before = torch.full((), self.step - 1, dtype=torch.float32, device=table.device)
+        before = self.step - 1
         for some, part in in_cache(rows, grad):
             mean, square = self.mean.index_select(0, some), self.square.index_select(0, some)
             value = table.index_select(0, some).to(mean.dtype)
@@ -72,6 +76,11 @@ class RowAdagradStep:
     square: Tensor  # (N,)
     lr: float
     eps: float
+
+    @property
+    def settings(self) -> Tensor:
+        """(1,) float32 on the device: the rate."""
+        return torch.full((1,), self.lr, dtype=torch.float32, device=self.square.device)
 
     def apply(self, table: Tensor, rows: Tensor, grad: Tensor) -> None:
         for some, part in in_cache(rows, grad):
@@ -192,7 +201,7 @@ class TouchedAdamW(RowOptimizer):
         state, group = self.state[table], self.group_of(table)
         if not state:
             wide = torch.promote_types(table.dtype, torch.float32)
-            state["step"] = 0
+            state["step"] = torch.zeros((), device=table.device)
             state["mean"] = torch.zeros_like(table, dtype=wide)
             state["square"] = torch.zeros_like(table, dtype=wide)
         state["step"] += 1

@@ -14,8 +14,9 @@ SCORES = {
     "softmax": lambda best: best.softmax(-1),
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
+    "raw": lambda best: best,
 }
-ACTIVATIONS = {"gelu": F.gelu, "relu": torch.relu, "silu": F.silu}
+ACTIVATIONS = {"gelu": F.gelu, "relu": torch.relu, "silu": F.silu, "none": lambda hidden: hidden}
 
 
 def top(values: Tensor, topk: int) -> tuple[Tensor, Tensor]:

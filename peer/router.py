@@ -5,6 +5,7 @@ PKM.
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peer.functional import check_one_of, retrieve
@@ -22,10 +23,13 @@ class ProductKeyRouter(nn.Module):
         heads: H, each with its own query.
         topk: K experts per head, at most √N.
         dim_key: width of a query, even; each half meets its own √N sub-keys.
-        query_norm: over the query network's output: "batch" (the paper's), "layer" (per head) or
-        None. scores: nonlinearity over the selected experts: "softmax" (the paper's), "sigmoid" or
-        "relu". shared_keys: one set of sub-keys for all heads (the paper's), or one per head
-        (PKM's). impl: see `peer.functional`.
+        query_norm: over the query network's output: "batch" (the paper's), "layer" (per query) or None.
+        scores: nonlinearity over the selected experts: "softmax" (the paper's), "sigmoid", "relu" or
+            "raw", none.
+        shared_keys: one set of sub-keys for all heads (the paper's), or one per head (PKM's).
+        impl: see `peer.functional`.
+        shared_query: one query for all heads, which then need sub-keys of their own.
+        own_pools: head h chooses among experts h·N … h·N + N − 1 instead of one pool of N for all.
     """
 
     def __init__(
@@ -40,6 +44,8 @@ class ProductKeyRouter(nn.Module):
         scores: str,
         shared_keys: bool,
         impl: str,
+        shared_query: bool = False,
+        own_pools: bool = False,
     ) -> None:
         super().__init__()
         check_square(experts)
@@ -56,6 +62,11 @@ class ProductKeyRouter(nn.Module):
         sub_keys = math.isqrt(experts)
         if topk > sub_keys:
             raise ValueError(f"topk must be at most √experts = {sub_keys}; got {topk}")
+        if shared_query and shared_keys:
+            raise ValueError(
+                "shared_query needs shared_keys=False: heads with one query and one set of sub-keys "
+                "choose the same experts"
+            )
         self.dim, self.experts, self.heads, self.topk, self.dim_key = (
             dim,
             experts,
@@ -69,11 +80,13 @@ class ProductKeyRouter(nn.Module):
             shared_keys,
             impl,
         )
+        self.queries = 1 if shared_query else heads
+        self.own_pools = own_pools
         # Both norms bring a bias of their own.
-        self.query = nn.Linear(dim, heads * dim_key, bias=query_norm is None)
+        self.query = nn.Linear(dim, self.queries * dim_key, bias=query_norm is None)
         self.norm: nn.Module
         if query_norm == "batch":
-            self.norm = nn.BatchNorm1d(heads * dim_key)
+            self.norm = nn.BatchNorm1d(self.queries * dim_key)
         elif query_norm == "layer":
             self.norm = nn.LayerNorm(dim_key)
         else:
@@ -93,15 +106,32 @@ class ProductKeyRouter(nn.Module):
 
     def forward(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (T, D) → scores (T, H, K) and expert ids (T, H, K) int32."""
-        query = self.query(x_TD)
-        if self.query_norm == "layer":
-            query = self.norm(query.unflatten(-1, (self.heads, -1)))
-        elif query.shape[0] > 0:
-            query = self.norm(query)
-        query_THQ = query.view(-1, self.heads, self.dim_key)
-        return retrieve(
+        query = self.normed(self.query(x_TD))
+        query_THQ = query.view(-1, self.queries, self.dim_key).expand(-1, self.heads, -1)
+        scores_THK, ids_THK = retrieve(
             query_THQ, self.sub_keys.to(query.dtype), self.topk, scores=self.scores, impl=self.impl
         )
+        if self.own_pools:
+            head = torch.arange(self.heads, dtype=ids_THK.dtype, device=ids_THK.device)
+            ids_THK = ids_THK + self.experts * head.unsqueeze(-1)
+        return scores_THK, ids_THK
+
+    @property
+    def pool(self) -> int:
+        """Experts in all pools together."""
+        return self.experts * (self.heads if self.own_pools else 1)
+
+    def normed(self, query: Tensor) -> Tensor:
+        """Queries (T, H · dim_key) after their norm; without tokens, batch statistics stay as they are."""
+        if self.query_norm == "layer":
+            return self.norm(query.unflatten(-1, (self.queries, -1)))
+        if isinstance(self.norm, nn.BatchNorm1d) and query.shape[0] == 0:
+            # Still through the norm: DDP waits for the gradient of every parameter.
+            norm = self.norm
+            return F.batch_norm(
+                query, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
+        return self.norm(query)
 
     def squared_scores_at_init(self) -> float:
         """E[Σ_heads Σ_k score²] at initialisation, where a match is a standard normal.
@@ -117,10 +147,9 @@ class ProductKeyRouter(nn.Module):
         """Forward FLOPs by part, a multiply-add counted as 2; comparisons and norms are left
         out.
         """
-        per_token = 2 * self.heads * self.dim_key
         return {
-            "query": tokens * per_token * self.dim,
-            "sub_keys": tokens * per_token * self.sub_keys.shape[-2],
+            "query": 2 * tokens * self.queries * self.dim_key * self.dim,
+            "sub_keys": 2 * tokens * self.heads * self.dim_key * self.sub_keys.shape[-2],
             "merge": 0,
         }
 
@@ -136,16 +165,18 @@ class ProductKeyRouter(nn.Module):
     def distinct(self, tokens: int, ids: Tensor | None = None) -> int:
         """Experts that a call with `tokens` reads at least once, of the given ids or of uniform routing.
 
-        A head's K ids are distinct, so uniform routing leaves an expert out with (1 − K/N)^(T·H).
+        A head's K ids are distinct, so uniform routing leaves an expert out with (1 − K/N)^(T·H), and
+        one of a head's own pool with (1 − K/N)^T.
         """
         if ids is not None:
             return ids.unique().numel()
-        return round(self.experts * (1 - (1 - self.topk / self.experts) ** (tokens * self.heads)))
+        draws = tokens * (1 if self.own_pools else self.heads)
+        return round(self.pool * (1 - (1 - self.topk / self.experts) ** draws))
 
     def bytes_moved(self, tokens: int) -> dict[str, int]:
         """Bytes of one forward call by part: a part reads its operands once and writes its results once."""
         size, parameters = self.sub_keys.element_size(), self.parameter_parts()
-        queries = tokens * self.heads * self.dim_key * size
+        queries = tokens * self.queries * self.dim_key * size
         # A candidate is a score and an int32 position.
         candidates = tokens * self.heads * 2 * self.topk * (size + 4)
         return {
@@ -159,7 +190,7 @@ class ProductKeyRouter(nn.Module):
         size = self.sub_keys.element_size()
         return {
             "query": tokens * self.dim * size,
-            "sub_keys": tokens * self.heads * self.dim_key * size,
+            "sub_keys": tokens * self.queries * self.dim_key * size,
             "merge": tokens * self.heads * self.topk * (size + 4),
         }
 
@@ -167,7 +198,8 @@ class ProductKeyRouter(nn.Module):
         return (
             f"dim={self.dim}, experts={self.experts}, heads={self.heads}, topk={self.topk}, "
             f"dim_key={self.dim_key}, query_norm={self.query_norm!r}, scores={self.scores!r}, "
-            f"shared_keys={self.shared_keys}"
+            f"shared_keys={self.shared_keys}, shared_query={self.queries < self.heads}, "
+            f"own_pools={self.own_pools}"
         )
 
 

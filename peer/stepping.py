@@ -14,9 +14,11 @@ class ExpertsAndStep(torch.autograd.Function):
     """Arguments of `operators.experts`, with the optimizer in the place of `table_grad`."""
 
     @staticmethod
-    def forward(ctx, x, ids, scores, down, up, gate, order, bounds, activation, optimizer, impl):
+    def forward(
+        ctx, x, ids, scores, down, up, gate, order, bounds, activation, optimizer, check, impl
+    ):
         tensors = (x, ids, scores, down, up, gate, order, bounds)
-        y, hidden, gates = operators.experts(*tensors, activation, "dense", impl)
+        y, hidden, gates = operators.experts(*tensors, activation, "dense", check, impl)
         ctx.save_for_backward(*tensors, hidden, gates)
         ctx.tables = down, up, gate  # activation checkpointing saves other objects in their place
         ctx.activation, ctx.optimizer, ctx.impl = activation, optimizer, impl
@@ -28,13 +30,15 @@ class ExpertsAndStep(torch.autograd.Function):
         x, ids, scores, down, up, gate, order, bounds, hidden, gates = ctx.saved_tensors
         need_x, _, need_scores, *need_tables = ctx.needs_input_grad[:6]
         parts, grad_y = operators.engine(ctx.impl), grad_y.contiguous()
+        if order is None:
+            order, bounds = operators.route(ids, up.shape[0], False, ctx.impl)
         with torch.autocast(x.device.type, enabled=False):
             found, dhidden, dgates, weights = operators.pair_gradients(
-                parts, grad_y, ids, scores, up, order, hidden, gates, ctx.activation
+                ctx.impl, grad_y, ids, scores, up, order, bounds, hidden, gates, ctx.activation
             )
             dx = None
             if need_x:
-                dx = operators.token_gradient(parts, ids, dhidden, down, dgates, gate)
+                dx = operators.token_gradient(ctx.impl, ids, dhidden, down, dgates, gate)
             sums = (dhidden, x), (weights, grad_y), (dgates, x)
             for needed, table, (pairs_TP, rows_TD) in zip(
                 need_tables, ctx.tables, sums, strict=True
@@ -43,26 +47,30 @@ class ExpertsAndStep(torch.autograd.Function):
                     step = ctx.optimizer.step_in_backward(table)
                     parts.update_rows(table, pairs_TP, rows_TD, order, bounds, step)
         dscores = found.to(scores.dtype) if need_scores else None
-        return dx, None, dscores, *(None,) * 8
+        return dx, None, dscores, *(None,) * 9
 
 
 class BagAndStep(torch.autograd.Function):
     """Arguments of `operators.bag`, with the optimizer in the place of `table_grad`."""
 
     @staticmethod
-    def forward(ctx, ids, scores, table, order, bounds, optimizer, impl):
+    def forward(ctx, ids, scores, table, order, bounds, optimizer, check, impl):
         ctx.save_for_backward(ids, scores, table, order, bounds)
         ctx.table, ctx.optimizer, ctx.impl = table, optimizer, impl
-        return operators.bag(ids, scores, table, order, bounds, "dense", impl)
+        return operators.bag(ids, scores, table, order, bounds, "dense", check, impl)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_y):
         ids, scores, table, order, bounds = ctx.saved_tensors
         parts, grad_y, dscores = operators.engine(ctx.impl), grad_y.contiguous(), None
+        if order is None:
+            order, bounds = operators.route(ids, table.shape[0], False, ctx.impl)
         with torch.autocast(table.device.type, enabled=False):
             if ctx.needs_input_grad[1]:
-                dscores = parts.gathered_dot(grad_y, table, ids, order).to(scores.dtype)
+                dscores, _ = operators.bag_backward(
+                    grad_y, ids, scores, table, order, bounds, None, ctx.impl, True, False
+                )
             step = ctx.optimizer.step_in_backward(ctx.table)
             parts.update_rows(ctx.table, scores, grad_y, order, bounds, step)
-        return None, dscores, *(None,) * 5
+        return None, dscores, *(None,) * 6

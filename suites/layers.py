@@ -8,7 +8,16 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from baselines import PKM, DenseFFW, ExpertChoiceMoE, TopKMoE
+from baselines import (
+    PKM,
+    DenseFFW,
+    ExpertChoiceMoE,
+    FineGrainedMoE,
+    MemoryPlus,
+    SparselyGatedLinear,
+    TopKMoE,
+    UltraMemV2,
+)
 from peer import PEER
 from suites.errors import UserError
 
@@ -55,6 +64,14 @@ class FeedForward(Protocol):
         """Bytes by part that backward needs beside parameters and what is elementwise in them."""
 
 
+def output_and_loss(layer: Any, x: Tensor) -> tuple[Tensor, Tensor | float]:
+    """A call in training: the output, and the loss that the layer asks for beside the model's own.
+
+    A layer that asks for one says `asks_loss = True` and returns both from `layer(x, with_loss=True)`.
+    """
+    return layer(x, with_loss=True) if getattr(layer, "asks_loss", False) else (layer(x), 0.0)
+
+
 LAYERS: dict[str, Callable[..., Any]] = {
     "dense": DenseFFW,
     "dense_glu": partial(DenseFFW, glu=True),
@@ -62,6 +79,10 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "topk_moe": TopKMoE,
     "pkm": PKM,
     "peer": PEER,
+    "fine_grained_moe": FineGrainedMoE,
+    "sparsely_gated_linear": SparselyGatedLinear,
+    "memory_plus": MemoryPlus,
+    "ultramem_v2": UltraMemV2,
 }
 
 
@@ -79,6 +100,11 @@ def hidden(dim: int) -> Sequence[int]:
     return range(1, 8 * dim + 1)
 
 
+def hidden_of_grouped_gemm(dim: int) -> Sequence[int]:
+    """Rows of whole 16 bytes in every dtype: others run product by product, which no one compares with."""
+    return range(TopKMoE.WIDTH_STEP, 8 * dim + 1, TopKMoE.WIDTH_STEP)
+
+
 def doublings(dim: int) -> Sequence[int]:
     return DOUBLINGS
 
@@ -93,24 +119,48 @@ def in_the_papers_range(options: dict[str, Any]) -> bool:
     return options["topk"] <= rows and options["heads"] * options["topk"] <= 512
 
 
+def sparse(options: dict[str, Any]) -> bool:
+    """A token meets at most a quarter of the experts, as in Mixtral (arXiv 2401.04088)."""
+    return options["experts"] >= 4 * options["topk"]
+
+
 VARIES: dict[str, Freedom] = {
     "dense": Freedom({"hidden": hidden}),
     "dense_glu": Freedom({"hidden": hidden}),
     "expert_choice": Freedom({"hidden": hidden}),
-    "topk_moe": Freedom({"hidden": hidden}),
+    "topk_moe": Freedom({"hidden": hidden_of_grouped_gemm, "experts": doublings}, sparse),
+    "fine_grained_moe": Freedom({"hidden": hidden_of_grouped_gemm}),
     "pkm": Freedom(
         {"heads": doublings, "topk": doublings, "memories": squares}, in_the_papers_range
     ),
     "peer": Freedom(
         {"heads": doublings, "topk": doublings, "experts": squares}, in_the_papers_range
     ),
+    "ultramem_v2": Freedom(
+        {"hidden": hidden, "topk": doublings, "experts": squares},
+        lambda options: options["topk"] ** 2 <= options["experts"],
+    ),
+    "memory_plus": Freedom(
+        {"heads": doublings, "topk": doublings, "memories": squares}, in_the_papers_range
+    ),
+    "sparsely_gated_linear": Freedom(
+        {"heads": doublings, "topk": doublings, "experts": squares}, in_the_papers_range
+    ),
 }
 
 
-def build(layer: str, dim: int, options: dict[str, Any]) -> Any:
-    """The registered `layer` of width `dim`; raises UserError for an unknown layer or option."""
+def build(layer: str, dim: int, options: dict[str, Any], lent: Sequence[nn.Parameter] = ()) -> Any:
+    """The registered `layer` of width `dim`; raises UserError for an unknown layer or option.
+
+    `lent` is what the same layer at an earlier site lends, see `lends`.
+    """
     resolve_options(layer, options)
-    return LAYERS[layer](dim, **options)
+    return LAYERS[layer](dim, *lent, **options)
+
+
+def lends(layer: FeedForward) -> Sequence[nn.Parameter]:
+    """The parameters that `layer` lends to further sites of a model; most layers lend none."""
+    return getattr(layer, "lends", tuple)()
 
 
 def check_registered(layer: str) -> None:

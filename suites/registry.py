@@ -22,6 +22,7 @@ class Suite(NamedTuple):
 SUITES = {
     "methods": Suite("paper.methods", "training.sheets"),
     "isoflop": Suite("paper.isoflop", "isoflop.sheets", "isoflop.figures"),
+    "compute_trend": Suite("paper.compute_trend", "trend.sheets", "trend.figures"),
     "table1": Suite("paper.table1", "table1.sheets"),
     "number_of_experts": Suite("paper.number_of_experts", "arms.sheets", "arms.over_experts"),
     "active_experts": Suite("paper.active_experts", "arms.sheets", "arms.over_heads"),
@@ -36,6 +37,8 @@ SUITES = {
     "sparse_layers": Suite("paper.sparse_layers", "arms.sheets", "arms.intervals"),
     "usage": Suite("paper.usage", "arms.sheets", "arms.over_training"),
     "causality": Suite("paper.causality", "arms.sheets"),
+    "successors": Suite("beyond.successors", "successors.sheets", "arms.intervals"),
+    "tuning_successors": Suite("beyond.tuning_successors", "training.sheets"),
     "speed": Suite("speed.everything"),
     "layer_speed": Suite("speed.layer_speed", "speed.sheets", "speed.figures"),
     "decode_speed": Suite("speed.decode_speed", "speed.sheets", "speed.figures"),
@@ -44,6 +47,7 @@ SUITES = {
     "model_speed": Suite("speed.model_speed", "speed.sheets", "speed.figures"),
     "tuning": Suite("paper.tuning", "training.sheets"),
     "tuning_isoflop": Suite("paper.tuning_isoflop", "training.sheets"),
+    "tuning_trend": Suite("paper.tuning_trend", "training.sheets"),
     "flops": Suite("budgets.flops", "flops.sheets", "flops.figures"),
 }
 PAPER_SUITES = tuple(name for name, suite in SUITES.items() if suite.module.startswith("paper."))

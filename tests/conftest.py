@@ -11,10 +11,14 @@ import pytest
 import sentencepiece
 import torch
 
+from tests.cells import cell, result_file
+from tests.lab import command, lab, verdicts
+
+__all__ = ("cell", "command", "lab", "result_file", "verdicts")  # fixtures of all folders
 ROOT = Path(__file__).resolve().parents[1]
 if not torch.cuda.is_available():
     # Read when a kernel is defined, so it is set before any test imports one.
-    os.environ["TRITON_INTERPRET"] = "1"
+    os.environ["TRITON_INTERPRET"] = "0" if "tests.peer.machine.plugin" in sys.modules else "1"
 # A pytest that a test starts is no worker of this one's pool.
 for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
     del os.environ[name]

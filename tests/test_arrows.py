@@ -27,6 +27,7 @@ ROOMS = {
     "peer": Room("", "the layer is used alone"),
     "baselines": Room("peer", "layers know no suite"),
     "suites.errors": Room("", "every room may raise them"),
+    "suites.output": Room("", "what is printed knows nobody"),
     "suites.registry": Room("suites.errors", "it holds names and imports by them"),
     "suites.layers": Room("peer baselines suites.errors", "it names what there is to build"),
     "suites.records": Room("suites.errors", "records do not know what made or reads them"),
@@ -85,16 +86,27 @@ ROOMS = {
         "suites.records suites.analysis suites.tables suites.language_model suites.sweep",
         "an experiment states its arms and leaves the rest to the sweep",
     ),
+    "suites.beyond": Room(
+        "suites.records suites.analysis suites.tables suites.language_model suites.sweep suites.paper",
+        "an experiment beyond the paper is one more, and its claims are judged as the paper's",
+    ),
     "suites.verbs": Room(
         "suites.errors suites.registry suites.layers suites.records suites.measure "
         "suites.compare suites.tables suites.figures suites.language_model suites.sweep "
         "suites.budgets suites.regress suites.paper",
         "verbs reach suites by name",
     ),
-    "suites.__main__": Room("suites.errors", "verbs are loaded by name"),
+    "suites.__main__": Room("suites.errors suites.output", "verbs are loaded by name"),
 }
 WITHOUT_TORCH = ("records", "registry", "text", "analysis", "compare", "tables", "figures")
-WITHOUT_TORCH += ("verbs", "paper", "sweep.experiment", "sweep.command", "speed.cells.case")
+WITHOUT_TORCH += (
+    "verbs",
+    "paper",
+    "beyond",
+    "sweep.experiment",
+    "sweep.command",
+    "speed.cells.case",
+)
 
 
 def module_of(path: Path) -> str:

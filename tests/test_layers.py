@@ -1,16 +1,27 @@
 """The contract of every registered layer, found through the registry."""
 
+import copy
+import io
+
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.checkpoint import checkpoint
 
 from suites.errors import UserError
-from suites.layers import LAYERS, build, resolve_options
+from suites.language_model.case import Backbone
+from suites.language_model.decoder import Decoder
+from suites.layers import LAYERS, build, output_and_loss, resolve_options
 
 SMALL = {
     "pkm": {"memories": 64**2, "dim_key": 32},
     "peer": {"experts": 64**2, "dim_key": 32},
     "topk_moe": {"experts": 16},
     "expert_choice": {"experts": 16},
+    "fine_grained_moe": {"experts": 16},
+    "sparsely_gated_linear": {"experts": 16**2, "dim_key": 32},
+    "memory_plus": {"memories": 64**2},
+    "ultramem_v2": {"experts": 32**2},
 }
 VARIANTS = [(name, {}) for name in LAYERS] + [
     ("topk_moe", {"gate": "sigmoid", "topk": 1}),
@@ -22,6 +33,9 @@ VARIANTS = [(name, {}) for name in LAYERS] + [
     ("peer", {"query_norm": "layer"}),
     ("peer", {"query_norm": None, "scores": "sigmoid"}),
     ("peer", {"glu": True}),
+    ("sparsely_gated_linear", {"activation": "gelu", "scores": "softmax"}),
+    ("sparsely_gated_linear", {"shared_pool": True, "experts": 64**2}),
+    ("sparsely_gated_linear", {"shared_query": False, "query_norm": "batch"}),
 ]
 each = pytest.mark.parametrize(("name", "options"), VARIANTS)
 
@@ -89,3 +103,89 @@ def test_unknown_names_say_what_there_is() -> None:
 def test_resolved_options_hold_every_default() -> None:
     assert resolve_options("peer", {})["experts"] == 1024**2
     assert resolve_options("peer", {"heads": 2}) == resolve_options("peer", {}) | {"heads": 2}
+
+
+def trained(layer, x):
+    """Output and loss of a training call, with gradients behind it."""
+    y, loss = output_and_loss(layer.train(), x)
+    (y.square().sum() + loss).backward()
+    return y.detach(), torch.as_tensor(loss).detach()
+
+
+@each
+@pytest.mark.parametrize("shape", [(0, 32), (2, 0, 32)])
+def test_a_call_without_tokens_reaches_every_parameter(name: str, options: dict, shape) -> None:
+    layer, x = small(name, 32, options), torch.empty(shape, requires_grad=True)
+    buffers = {name: buffer.clone() for name, buffer in layer.named_buffers()}
+    y, loss = trained(layer, x)
+    assert y.shape == x.grad.shape == shape
+    assert loss == 0
+    for parameter in layer.parameters():
+        assert torch.equal(parameter.grad, torch.zeros_like(parameter))
+    for buffer_name, buffer in layer.named_buffers():
+        assert torch.equal(buffer, buffers[buffer_name])
+
+
+@each
+@pytest.mark.parametrize("when", ["called", "trained"])
+def test_a_layer_that_was_used_can_be_copied(name: str, options: dict, when: str) -> None:
+    layer, x = small(name, 32, options), torch.randn(24, 32)
+    if when == "trained":
+        trained(layer, x)
+    else:
+        layer(x)
+    averaged, copied = AveragedModel(layer), copy.deepcopy(layer)
+    torch.save(layer, io.BytesIO())
+    layer.eval()
+    for other in (averaged.module, copied):
+        assert torch.equal(other.eval()(x), layer(x))
+
+
+@each
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointing_changes_no_gradient(name: str, options: dict, reentrant: bool) -> None:
+    layer, x = small(name, 32, options), torch.randn(24, 32, requires_grad=True)
+    plain = copy.deepcopy(layer)
+    trained(plain, x)
+    expected, x.grad = x.grad, None
+
+    def call(x):
+        return output_and_loss(layer, x)
+
+    y, loss = checkpoint(call, x, use_reentrant=reentrant)
+    (y.square().sum() + loss).backward()
+    torch.testing.assert_close(x.grad, expected)
+    for parameter, other in zip(layer.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, other.grad)
+
+
+def test_a_decoder_sums_the_losses_that_its_layers_ask_for() -> None:
+    backbone = Backbone(blocks=3, dim=32, attention_heads=2, context=8)
+    decoder = Decoder(backbone, 32, "topk_moe", SMALL["topk_moe"], (0, 2))
+    tokens = torch.randint(0, 32, (2, 8))
+    logits, loss = decoder(tokens, with_loss=True)
+    assert torch.equal(logits, decoder(tokens))
+    found = []
+    for block in (decoder.blocks[0], decoder.blocks[2]):
+        block.ffw.register_forward_hook(lambda _, __, given: found.append(given[1]))
+    decoder(tokens, with_loss=True)
+    assert loss.item() == sum(found).item() > 0
+    copy.deepcopy(decoder)
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_decoder_made_without_memory_is_all_in_its_state(assign: bool) -> None:
+    def make():
+        return Decoder(
+            Backbone(blocks=2, dim=32, attention_heads=2, context=8), 32, "dense", {}, ()
+        )
+
+    whole, tokens = make().eval(), torch.randint(0, 32, (2, 8))
+    with torch.device("meta"):
+        hollow = make().eval()
+    if not assign:
+        hollow.to_empty(device="cpu")
+        for value in hollow.state_dict().values():
+            value.fill_(float("nan"))
+    hollow.load_state_dict(whole.state_dict(), assign=assign)
+    assert torch.equal(hollow(tokens), whole(tokens))

@@ -2,19 +2,27 @@
 used.
 """
 
-from peer.aten import route
-from peer.kernels.dots import gathered_dot
 from peer.kernels.fused import fused_experts
-from peer.kernels.runs import table_gradient, update_rows
+from peer.kernels.order import route, touched
+from peer.kernels.runs import (
+    bag_gradients,
+    experts_gradients,
+    pair_gradients,
+    table_gradient,
+    update_rows,
+)
 from peer.kernels.selection import retrieve
 from peer.kernels.sums import weighted_sum
 
 __all__ = [
+    "bag_gradients",
+    "experts_gradients",
     "fused_experts",
-    "gathered_dot",
+    "pair_gradients",
     "retrieve",
     "route",
     "table_gradient",
+    "touched",
     "update_rows",
     "weighted_sum",
 ]

@@ -1,14 +1,14 @@
 """y[t] = Σ_p score · σ(down_p·x) · up_p in one pass, token-major; with a gate σ(gate_p·x) ·
 (down_p·x).
 
-One program owns one token (and one of SPLITS shares of its pairs) at full width, so that a dot
-product ends in the program that needs it. It walks its pairs in tiles of ROWS: the rows of down, up
-and gate do not depend on one another and are loaded together, up before the dot that scales it is
-known. Sums are float32 in registers; the pre-activations leave as float32 scalars for backward,
-nothing of size (T, P, D) exists.
+One program owns one token (and one of SPLITS shares of its pairs) at full width, one warp up to
+1,024 columns, so that a dot product ends within the warp that needs it and the loop has no barrier.
+It walks its pairs UNROLL at a time: the rows of down, up and gate do not depend on one another and
+are in flight together, up before the dot that scales it is known. Sums are float32 in registers;
+the pre-activations leave as float32 scalars for backward, nothing of size (T, P, D) exists.
 
 Decoding has too few tokens to fill a GPU: the pairs of a token are then shared by SPLITS programs,
-each writing a float32 partial sum, and the partial sums are added in order. SPLITS depends on T
+each writing a float32 partial sum, and a second kernel adds these in order. SPLITS depends on T
 alone, so a result can be repeated.
 """
 
@@ -17,9 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from peer.kernels.launch import on_device, rows_at_once, warps
-
-PROGRAMS_WANTED = 512  # about four per multiprocessor of a large GPU
+from peer.kernels import launch
 
 
 @triton.jit
@@ -28,10 +26,12 @@ def activate(z, ACTIVATION: tl.constexpr):
         return 0.5 * z * (1.0 + tl.math.erf(z * 0.7071067811865476))
     if ACTIVATION == "silu":
         return z / (1.0 + tl.exp(-z))
+    if ACTIVATION == "none":
+        return z
     return tl.where(z < 0.0, 0.0, z)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["SHARE", "SPLITS"])
 def fused_experts_kernel(
     x_ptr,
     ids_ptr,
@@ -42,50 +42,55 @@ def fused_experts_kernel(
     out_ptr,
     hidden_ptr,
     gates_ptr,
-    P,
-    D,
     SHARE,
     SPLITS,
+    P: tl.constexpr,
+    D: tl.constexpr,
     ACTIVATION: tl.constexpr,
     GATED: tl.constexpr,
-    ROWS: tl.constexpr,
+    UNROLL: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    program = tl.program_id(0).to(tl.int64)
-    token = program // SPLITS
+    program = tl.program_id(0)
+    token = (program // SPLITS).to(tl.int64)
     first = (program % SPLITS) * SHARE
     last = tl.minimum(first + SHARE, P)
     column = tl.arange(0, COLUMNS)
     inside = column < D
     x = tl.load(x_ptr + token * D + column, mask=inside, other=0.0).to(tl.float32)
     total = tl.zeros((COLUMNS,), tl.float32)
-    for start in range(first, last, ROWS):
-        place = start + tl.arange(0, ROWS)
-        valid = place < last
-        pair = token * P + place
-        expert = tl.load(ids_ptr + pair, mask=valid, other=0).to(tl.int64)
-        score = tl.load(scores_ptr + pair, mask=valid, other=0.0).to(tl.float32)
-        address = expert[:, None] * D + column[None, :]
-        mask = valid[:, None] & inside[None, :]
-        down = tl.load(down_ptr + address, mask=mask, other=0.0)
-        up = tl.load(up_ptr + address, mask=mask, other=0.0)
-        hidden = tl.sum(down.to(tl.float32) * x[None, :], axis=1)
-        tl.store(hidden_ptr + pair, hidden, mask=valid)
-        if GATED:
-            gate = tl.load(gate_ptr + address, mask=mask, other=0.0)
-            gates = tl.sum(gate.to(tl.float32) * x[None, :], axis=1)
-            tl.store(gates_ptr + pair, gates, mask=valid)
-            active = hidden * activate(gates, ACTIVATION)
-        else:
-            active = activate(hidden, ACTIVATION)
-        weight = tl.where(valid, score * active, 0.0)
-        total += tl.sum(weight[:, None] * up.to(tl.float32), axis=0)
-    tl.store(out_ptr + program * D + column, total.to(out_ptr.dtype.element_ty), mask=inside)
+    for start in range(first, last, UNROLL):
+        for i in tl.static_range(UNROLL):
+            pair = token * P + start + i
+            row = tl.load(ids_ptr + pair).to(tl.int64) * D + column
+            score = tl.load(scores_ptr + pair).to(tl.float32)
+            down = tl.load(down_ptr + row, mask=inside, other=0.0)
+            up = tl.load(up_ptr + row, mask=inside, other=0.0)
+            hidden = tl.sum(down.to(tl.float32) * x, axis=0)
+            tl.store(hidden_ptr + pair, hidden)
+            if GATED:
+                gate = tl.load(gate_ptr + row, mask=inside, other=0.0)
+                gates = tl.sum(gate.to(tl.float32) * x, axis=0)
+                tl.store(gates_ptr + pair, gates)
+                active = hidden * activate(gates, ACTIVATION)
+            else:
+                active = activate(hidden, ACTIVATION)
+            total += (score * active) * up.to(tl.float32)
+    place = program.to(tl.int64) * D + column
+    tl.store(out_ptr + place, total.to(out_ptr.dtype.element_ty), mask=inside)
 
 
-def splits(T: int, P: int, rows: int) -> int:
-    """Programs per token: enough to fill the GPU, none with less than one tile of pairs."""
-    return max(1, min(triton.cdiv(PROGRAMS_WANTED, T), triton.cdiv(P, rows)))
+@triton.jit(do_not_specialize=["SPLITS"])
+def add_shares_kernel(shares_ptr, out_ptr, SPLITS, D: tl.constexpr, COLUMNS: tl.constexpr):
+    """y[t] = Σ of the token's SPLITS partial sums, from the first to the last."""
+    token = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, COLUMNS)
+    inside = column < D
+    total = tl.zeros((COLUMNS,), tl.float32)
+    for share in range(SPLITS):
+        place = (token * SPLITS + share) * D + column
+        total += tl.load(shares_ptr + place, mask=inside, other=0.0)
+    tl.store(out_ptr + token * D + column, total.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 def fused_experts(
@@ -104,33 +109,31 @@ def fused_experts(
     x_TD, ids_TP, scores_TP = x_TD.contiguous(), ids_TP.contiguous(), scores_TP.contiguous()
     hidden_TP = torch.empty(T, P, dtype=torch.float32, device=x_TD.device)
     gates_TP = torch.empty_like(hidden_TP) if gate_ND is not None else hidden_TP.new_empty(0)
-    columns = triton.next_power_of_2(D)
-    rows = rows_at_once(columns)
-    parts = splits(max(T, 1), P, rows)
-    share = triton.cdiv(triton.cdiv(P, parts), rows) * rows
-    out = torch.empty(
-        T, parts, D, dtype=torch.float32 if parts > 1 else x_TD.dtype, device=x_TD.device
-    )
-    if out.numel() > 0:
-        with on_device(x_TD):
-            fused_experts_kernel[(T * parts,)](
-                x_TD,
-                ids_TP,
-                scores_TP,
-                down_ND,
-                up_ND,
-                gate_ND if gate_ND is not None else down_ND,
-                out,
-                hidden_TP,
-                gates_TP,
-                P,
-                D,
-                share,
-                parts,
-                ACTIVATION=activation,
-                GATED=gate_ND is not None,
-                ROWS=rows,
-                COLUMNS=columns,
-                num_warps=warps(rows * columns),
-            )
-    return (out[:, 0] if parts == 1 else out.sum(1).to(x_TD.dtype)), hidden_TP, gates_TP
+    y_TD = torch.empty_like(x_TD)
+    if y_TD.numel() == 0 or P == 0:
+        return y_TD.zero_(), hidden_TP, gates_TP
+    tile = launch.fused(D, P)
+    share, parts = launch.shares(T, P, tile["UNROLL"])
+    out = y_TD if parts == 1 else x_TD.new_empty(T, parts, D, dtype=torch.float32)
+    with launch.on_device(x_TD):
+        fused_experts_kernel[(T * parts,)](
+            x_TD,
+            ids_TP,
+            scores_TP,
+            down_ND,
+            up_ND,
+            gate_ND if gate_ND is not None else down_ND,
+            out,
+            hidden_TP,
+            gates_TP,
+            share,
+            parts,
+            P=P,
+            D=D,
+            ACTIVATION=activation,
+            GATED=gate_ND is not None,
+            **tile,
+        )
+        if parts > 1:
+            add_shares_kernel[(T,)](out, y_TD, parts, D=D, **launch.row_of(D))
+    return y_TD, hidden_TP, gates_TP

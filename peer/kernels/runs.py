@@ -1,310 +1,495 @@
-"""d table[n] = Σ over the pairs of expert n of weight · row of the pair's token; expert-major,
-deterministic. The row of the sum is written, or an optimizer takes its step with it at once.
+"""Everything backward wants of the pairs in expert order, in one pass: the dots dy·up, the gradient of
+each pair's scalars and the gradient of each table row, deterministic and without atomics.
 
-The pairs come sorted by expert, so expert n owns the run bounds[n] … bounds[n+1]. Every gradient
-row is the sum of one run, held in float32 registers and written once: no atomics, and untouched
-rows are written as the zeros of an empty run. A step leaves them alone.
+The pairs come sorted by expert and are cut into pieces of LENGTH, one program each, whatever the
+routing: a million experts with a pair or two, or one with all of them, is the same work per
+program. A piece walks its pairs UNROLL at a time. What a pair needs (the row of dy, the row of x,
+its expert's up row, its scalars) does not depend on its neighbours, so the rows of UNROLL pairs are
+in flight together and dy is read once. Sums of a run of equal experts stay in float32 registers and
+leave when the expert changes: one write per touched row, straight to the gradient, which was zeros.
 
-Runs longer than LONGEST pairs (trained routing is Zipf-like) would leave one program working alone.
-They are cut where the sorted list crosses a multiple of LONGEST. Such a run is longer than a piece
-of the list, so a piece meets at most two of them: one that came in from the left (slot 0) and one
-that starts inside (slot 1). Both slots have a float32 row in `partial`, so the grid is known
-without looking at the data. A second kernel adds the pieces of a long run from left to right: the
-order of the sum is fixed by the routing alone.
+A run that crosses pieces leaves a float32 partial row in each: slot 0 of a piece is the run that
+came in from the left, slot 1 the one that starts inside and goes on. A second kernel adds them from
+left to right. Pieces depend on the number of pairs alone, so the order of every sum is fixed by the
+routing.
 
-Columns are sliced and the slice is the slow axis of the grid: all runs of one slice before the
-next, so that the slice of the tokens' rows, T·COLUMNS elements, stays in L2 where T·D would not.
+A row of the sum is written, or an optimizer takes its step with it at once (`update_rows`).
 """
+
+# Triton has no starred expressions, and its tuples grow.
+# ruff: noqa: RUF005
+# mypy: disable-error-code=assignment
+
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from peer.kernels.launch import column_block, on_device, rows_at_once, warps
+from peer.kernels import launch
 from peer.optim import AdamWStep, RowAdagradStep
 
-L2_BYTES = 50_000_000
-# AdamW's moments want registers besides the sum: 512 columns spill on sm_80. A row's mean square
-# takes the whole row in one program.
-STEP_COLUMNS = {"none": 512, "adamw": 256, "row_adagrad": 2**20}
-EXPERTS_PER_PROGRAM = 4
+
+@triton.jit
+def gradients_of_pair(a, score, z, gate, ACTIVATION: tl.constexpr, GATED: tl.constexpr):
+    """With a = dy·up: the gradients of score, down·x and gate·x, and the weight of the up row."""
+    if ACTIVATION == "bag":
+        return a, a, a, score
+    inner = gate if GATED else z
+    if ACTIVATION == "gelu":
+        below = 0.5 * (1.0 + tl.math.erf(inner * 0.7071067811865476))
+        value = inner * below
+        slope = below + inner * 0.3989422804014327 * tl.exp(-0.5 * inner * inner)
+    elif ACTIVATION == "silu":
+        share = 1.0 / (1.0 + tl.exp(-inner))
+        value = inner * share
+        slope = share * (1.0 + inner * (1.0 - share))
+    elif ACTIVATION == "none":
+        value = inner
+        slope = tl.where(inner < 0.0, 1.0, 1.0)
+    else:
+        value = tl.where(inner < 0.0, 0.0, inner)
+        slope = tl.where(inner > 0.0, 1.0, 0.0)
+    if GATED:
+        return a * z * value, score * a * value, score * a * z * slope, score * z * value
+    return a * value, score * a * slope, a, score * value
 
 
 @triton.jit
-def last_at_most(values_ptr, count, value):
-    """The largest i < count with values[i] ≤ value, in an ascending list that starts at or below
-    value.
-    """
-    low = value * 0
-    high = low + count
+def row_of(expert, touched_ptr, count):
+    """Where `expert` stands in the ascending list of `count`, as int64."""
+    low = count * 0
+    high = count
     while high - low > 1:
         middle = (low + high) // 2
-        below = tl.load(values_ptr + middle) <= value
+        below = tl.load(touched_ptr + middle) <= expert
         low = tl.where(below, middle, low)
         high = tl.where(below, high, middle)
-    return low
+    return low.to(tl.int64)
 
 
 @triton.jit
-def sum_run(
-    weights_ptr,
-    rows_ptr,
-    order_ptr,
-    first,
-    last,
-    P,
-    D,
-    column,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
-    """Σ over the sorted pairs [first, last) of weight · row of the pair's token, in float32."""
-    total = tl.zeros((COLUMNS,), tl.float32)
-    inside = column < D
-    for start in range(first, last, ROWS):
-        place = start + tl.arange(0, ROWS)
-        valid = place < last
-        pair = tl.load(order_ptr + place, mask=valid, other=0).to(tl.int64)
-        weight = tl.load(weights_ptr + pair, mask=valid, other=0.0).to(tl.float32)
-        mask = valid[:, None] & inside[None, :]
-        row = tl.load(rows_ptr + (pair // P)[:, None] * D + column[None, :], mask=mask, other=0.0)
-        total += tl.sum(weight[:, None] * row.to(tl.float32), axis=0)
-    return total
-
-
-@triton.jit
-def finish_row(
-    total,
-    out_ptr,
-    mean_ptr,
-    square_ptr,
-    row,
-    D,
-    column,
-    rate,
-    shrink,
-    mean_keep,
-    mean_take,
-    square_keep,
-    square_take,
-    scale,
-    eps,
-    STEP: tl.constexpr,
-):
+def finish_row(total, out_ptr, row, column, step, D: tl.constexpr, STEP: tl.constexpr):
     """Writes a gradient row, or takes an optimizer's step on that row of the table at out_ptr.
 
     The gradient is rounded to the table's dtype first, so that a step here is the step of a stored
     gradient; arithmetic and moments are float32 (`peer.optim.AdamWStep`, `RowAdagradStep`).
     """
+    mean_ptr, square_ptr, settings_ptr, mean_keep, square_keep, eps = step
     place = row * D + column
-    mask = column < D
+    inside = column < D
     if STEP == "none":
-        tl.store(out_ptr + place, total.to(out_ptr.dtype.element_ty), mask=mask)
+        tl.store(out_ptr + place, total.to(out_ptr.dtype.element_ty), mask=inside)
     else:
         grad = total.to(out_ptr.dtype.element_ty).to(tl.float32)
-        value = tl.load(out_ptr + place, mask=mask, other=0.0).to(tl.float32)
+        value = tl.load(out_ptr + place, mask=inside, other=0.0).to(tl.float32)
         if STEP == "adamw":
-            mean = tl.load(mean_ptr + place, mask=mask, other=0.0)
-            square = tl.load(square_ptr + place, mask=mask, other=0.0)
-            mean = mean * mean_keep + grad * mean_take
-            square = square * square_keep + grad * grad * square_take
-            tl.store(mean_ptr + place, mean, mask=mask)
-            tl.store(square_ptr + place, square, mask=mask)
+            rate = tl.load(settings_ptr)
+            scale = tl.load(settings_ptr + 1)
+            shrink = tl.load(settings_ptr + 2)
+            mean = tl.load(mean_ptr + place, mask=inside, other=0.0)
+            square = tl.load(square_ptr + place, mask=inside, other=0.0)
+            mean = mean * mean_keep + grad * (1.0 - mean_keep)
+            square = square * square_keep + grad * grad * (1.0 - square_keep)
+            tl.store(mean_ptr + place, mean, mask=inside)
+            tl.store(square_ptr + place, square, mask=inside)
             value = value * shrink - mean / (tl.sqrt(square) / scale + eps) * rate
         else:
             square = tl.load(square_ptr + row) + tl.sum(grad * grad, axis=0) / D
             tl.store(square_ptr + row, square)
-            value = value - rate * grad / (tl.sqrt(square) + eps)
-        tl.store(out_ptr + place, value.to(out_ptr.dtype.element_ty), mask=mask)
+            value = value - tl.load(settings_ptr) * grad / (tl.sqrt(square) + eps)
+        tl.store(out_ptr + place, value.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
+def finish_rows(
+    sums, tables, row, column, step, TABLES: tl.constexpr, D: tl.constexpr, STEP: tl.constexpr
+):
+    for i in tl.static_range(TABLES):
+        finish_row(sums[i], tables[i], row, column, step, D, STEP)
+
+
+@triton.jit
+def keep_partial(sums, slot, column, TABLES: tl.constexpr, D: tl.constexpr):
+    for i in tl.static_range(TABLES):
+        tl.store(slot + i * D + column, sums[i], mask=column < D)
+
+
+@triton.jit(do_not_specialize=["pairs", "rows", "LENGTH"])
 def runs_kernel(
-    weights_ptr,
-    rows_ptr,
+    dy_ptr,
+    x_ptr,
+    up_ptr,
     order_ptr,
-    bounds_ptr,
+    experts_ptr,
+    scores_ptr,
+    hidden_ptr,
+    gates_ptr,
+    dscores_ptr,
+    dhidden_ptr,
+    dgates_ptr,
+    weights_ptr,
     touched_ptr,
-    out_ptr,
+    dup_ptr,
+    ddown_ptr,
+    dgate_ptr,
+    partial_ptr,
+    through_ptr,
     mean_ptr,
     square_ptr,
-    outputs,
-    programs,
-    P,
-    D,
-    LONGEST,
-    rate,
-    shrink,
+    settings_ptr,
+    pairs,
+    rows,
+    LENGTH,
     mean_keep,
-    mean_take,
     square_keep,
-    square_take,
-    scale,
     eps,
+    P: tl.constexpr,
+    D: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    GATED: tl.constexpr,
+    DOTS: tl.constexpr,
+    TABLES: tl.constexpr,
     STEP: tl.constexpr,
     LISTED: tl.constexpr,
-    EXPERTS: tl.constexpr,
-    ROWS: tl.constexpr,
+    UNROLL: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """EXPERTS output rows per program; those of long runs are left to `combine_kernel`."""
-    slice_index = tl.program_id(0) // programs
-    column = slice_index * COLUMNS + tl.arange(0, COLUMNS)
-    base = (tl.program_id(0) % programs).to(tl.int64) * EXPERTS
-    for i in range(EXPERTS):
-        output = base + i
-        if output < outputs:
-            expert = output
-            if LISTED:
-                expert = tl.load(touched_ptr + output)
-            first = tl.load(bounds_ptr + expert)
-            last = tl.load(bounds_ptr + expert + 1)
-            if (last - first <= LONGEST) & ((STEP == "none") | (last > first)):
-                total = sum_run(
-                    weights_ptr, rows_ptr, order_ptr, first, last, P, D, column, ROWS, COLUMNS
-                )
-                finish_row(
-                    total,
-                    out_ptr,
-                    mean_ptr,
-                    square_ptr,
-                    output,
-                    D,
-                    column,
-                    rate,
-                    shrink,
-                    mean_keep,
-                    mean_take,
-                    square_keep,
-                    square_take,
-                    scale,
-                    eps,
-                    STEP,
-                )
-
-
-@triton.jit
-def pieces_kernel(
-    weights_ptr,
-    rows_ptr,
-    order_ptr,
-    bounds_ptr,
-    partial_ptr,
-    experts,
-    pairs,
-    programs,
-    P,
-    D,
-    LONGEST,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
-    """Program 2·piece + slot sums the part of its long run that lies in its piece of the sorted
-    list.
+    """One piece of the sorted pairs. TABLES: up, down and gate, the first so many of them, are summed;
+    without any, the weight of each pair's up row is stored instead. ACTIVATION "bag" is PKM's.
     """
-    slice_index = tl.program_id(0) // programs
-    program = tl.program_id(0) % programs
-    column = slice_index * COLUMNS + tl.arange(0, COLUMNS)
-    slot = program % 2
-    left = (program // 2) * LONGEST
-    right = tl.minimum(left + LONGEST, pairs)
-    probe = tl.where(slot == 0, left, right - 1)
-    expert = last_at_most(bounds_ptr, experts, probe)
-    first = tl.load(bounds_ptr + expert)
-    last = tl.load(bounds_ptr + expert + 1)
-    starts_here = first >= left
-    if (last - first > LONGEST) & (starts_here == (slot == 1)):
-        total = sum_run(
-            weights_ptr,
-            rows_ptr,
-            order_ptr,
-            tl.maximum(first, left),
-            tl.minimum(last, right),
-            P,
-            D,
-            column,
-            ROWS,
-            COLUMNS,
-        )
-        tl.store(partial_ptr + program * D + column, total, mask=column < D)
+    EXPERTS: tl.constexpr = ACTIVATION != "bag"
+    step = (mean_ptr, square_ptr, settings_ptr, mean_keep, square_keep, eps)
+    tables = (dup_ptr, ddown_ptr, dgate_ptr)
+    piece = tl.program_id(0)
+    left = piece * LENGTH
+    right = tl.minimum(left + LENGTH, pairs)
+    column = tl.arange(0, COLUMNS)
+    inside = column < D
+    expert = tl.load(experts_ptr + left).to(tl.int64)
+    entered = (left > 0) & (tl.load(experts_ptr + tl.maximum(left - 1, 0)) == expert)
+    row = expert
+    if LISTED:
+        row = row_of(expert, touched_ptr, rows)
+    slot = partial_ptr + piece.to(tl.int64) * (2 * TABLES * D)
+    dup = tl.full((COLUMNS,), 0.0, tl.float32)
+    ddown = tl.full((COLUMNS,), 0.0, tl.float32)
+    dgate = tl.full((COLUMNS,), 0.0, tl.float32)
+    for start in range(left, right, UNROLL):
+        loaded = ()
+        for i in tl.static_range(UNROLL):
+            place = tl.minimum(start + i, right - 1)
+            pair = tl.load(order_ptr + place)
+            name = tl.load(experts_ptr + place).to(tl.int64)
+            token = (pair // P).to(tl.int64) * D + column
+            dy = tl.load(dy_ptr + token, mask=inside, other=0.0)
+            x = dy
+            if TABLES > 1:
+                x = tl.load(x_ptr + token, mask=inside, other=0.0)
+            up = dy
+            if DOTS:
+                up = tl.load(up_ptr + name * D + column, mask=inside, other=0.0)
+            score = tl.load(scores_ptr + pair).to(tl.float32)
+            z = score
+            if EXPERTS:
+                z = tl.load(hidden_ptr + pair)
+            gate = score
+            if GATED:
+                gate = tl.load(gates_ptr + pair)
+            loaded = loaded + ((pair, name, score, z, gate, dy, x, up),)
+        for i in tl.static_range(UNROLL):
+            pair, name, score, z, gate, dy, x, up = loaded[i]
+            valid = start + i < right
+            a = tl.sum(dy.to(tl.float32) * up.to(tl.float32), axis=0) if DOTS else score
+            dscore, dh, dg, weight = gradients_of_pair(a, score, z, gate, ACTIVATION, GATED)
+            if DOTS:
+                tl.store(dscores_ptr + pair, dscore.to(dscores_ptr.dtype.element_ty), mask=valid)
+            if EXPERTS:
+                tl.store(dhidden_ptr + pair, dh, mask=valid)
+            if GATED:
+                tl.store(dgates_ptr + pair, dg, mask=valid)
+            if TABLES == 0:
+                tl.store(weights_ptr + pair, weight, mask=valid)
+            else:
+                if name != expert:
+                    sums = (dup, ddown, dgate)
+                    if entered:
+                        keep_partial(sums, slot, column, TABLES, D)
+                    else:
+                        finish_rows(sums, tables, row, column, step, TABLES, D, STEP)
+                    entered = False
+                    row = row + 1 if LISTED else name
+                    expert = name
+                    dup = tl.full((COLUMNS,), 0.0, tl.float32)
+                    ddown = tl.full((COLUMNS,), 0.0, tl.float32)
+                    dgate = tl.full((COLUMNS,), 0.0, tl.float32)
+                dup += tl.where(valid, weight, 0.0) * dy.to(tl.float32)
+                if TABLES > 1:
+                    ddown += tl.where(valid, dh, 0.0) * x.to(tl.float32)
+                if TABLES > 2:
+                    dgate += tl.where(valid, dg, 0.0) * x.to(tl.float32)
+    if TABLES > 0:
+        sums = (dup, ddown, dgate)
+        goes_on = (right < pairs) & (tl.load(experts_ptr + tl.minimum(right, pairs - 1)) == expert)
+        tl.store(through_ptr + piece, (entered & goes_on).to(tl.int32))
+        if entered:
+            keep_partial(sums, slot, column, TABLES, D)
+        elif goes_on:
+            keep_partial(sums, slot + TABLES * D, column, TABLES, D)
+        else:
+            finish_rows(sums, tables, row, column, step, TABLES, D, STEP)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pairs", "pieces", "rows", "LENGTH"])
 def combine_kernel(
-    bounds_ptr,
+    experts_ptr,
     touched_ptr,
+    dup_ptr,
+    ddown_ptr,
+    dgate_ptr,
     partial_ptr,
-    out_ptr,
+    through_ptr,
     mean_ptr,
     square_ptr,
-    experts,
-    outputs,
+    settings_ptr,
     pairs,
     pieces,
-    D,
-    LONGEST,
-    rate,
-    shrink,
+    rows,
+    LENGTH,
     mean_keep,
-    mean_take,
     square_keep,
-    square_take,
-    scale,
     eps,
+    D: tl.constexpr,
+    TABLES: tl.constexpr,
     STEP: tl.constexpr,
     LISTED: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Program `piece` finishes the long run that starts in it, if one does: at most one can."""
-    piece = tl.program_id(0) % pieces
-    column = (tl.program_id(0) // pieces) * COLUMNS + tl.arange(0, COLUMNS)
-    left = piece * LONGEST
-    right = tl.minimum(left + LONGEST, pairs)
-    expert = last_at_most(bounds_ptr, experts, right - 1)
-    first = tl.load(bounds_ptr + expert)
-    last = tl.load(bounds_ptr + expert + 1)
-    if (last - first > LONGEST) & (first >= left):
-        mask = column < D
-        total = tl.load(partial_ptr + (2 * piece + 1) * D + column, mask=mask, other=0.0)
-        for other in range(piece + 1, (last + LONGEST - 1) // LONGEST):
-            part = partial_ptr + 2 * other * D + column
-            total += tl.load(part, mask=mask, other=0.0)
-        output = expert
-        if LISTED:
-            output = last_at_most(touched_ptr, outputs, expert)
-        finish_row(
-            total,
-            out_ptr,
-            mean_ptr,
-            square_ptr,
-            output.to(tl.int64),
-            D,
-            column,
-            rate,
-            shrink,
-            mean_keep,
-            mean_take,
-            square_keep,
-            square_take,
-            scale,
-            eps,
-            STEP,
+    """Program `piece` finishes the run that starts in it and goes on, if one does: at most one can."""
+    step = (mean_ptr, square_ptr, settings_ptr, mean_keep, square_keep, eps)
+    tables = (dup_ptr, ddown_ptr, dgate_ptr)
+    piece = tl.program_id(0)
+    left = piece * LENGTH
+    right = left + LENGTH
+    if right < pairs:
+        expert = tl.load(experts_ptr + right).to(tl.int64)
+        starts = (left == 0) | (tl.load(experts_ptr + tl.maximum(left - 1, 0)) != expert)
+        if starts & (tl.load(experts_ptr + right - 1) == expert):
+            end = piece + 1  # the first piece that the run does not go through: it ends there
+            looking = True
+            while looking:
+                ahead = end + tl.arange(0, 32)
+                through = tl.load(through_ptr + ahead, mask=ahead < pieces, other=0)
+                found = tl.min(tl.where(through == 0, ahead, end + 32), axis=0)
+                looking = found == end + 32
+                end = found
+            column = tl.arange(0, COLUMNS)
+            inside = column < D
+            row = expert
+            if LISTED:
+                row = row_of(expert, touched_ptr, rows)
+            size = 2 * TABLES * D
+            first = piece.to(tl.int64) * size + column
+            for i in tl.static_range(TABLES):
+                part = partial_ptr + first + i * D
+                total = tl.load(part + TABLES * D, mask=inside, other=0.0)
+                for _ in range(end - piece):
+                    part += size
+                    total += tl.load(part, mask=inside, other=0.0)
+                finish_row(total, tables[i], row, column, step, D, STEP)
+
+
+def walk_runs(
+    tables: list[Tensor],
+    dy_TD: Tensor,
+    scores_TP: Tensor,
+    order: Tensor,
+    experts: Tensor,
+    *,
+    touched: Tensor | None = None,
+    up_ND: Tensor | None = None,
+    activation: str = "bag",
+    x_TD: Tensor | None = None,
+    hidden_TP: Tensor | None = None,
+    gates_TP: Tensor | None = None,
+    step: AdamWStep | RowAdagradStep | None = None,
+) -> tuple[Tensor, ...]:
+    """Writes the rows of `tables` (up, down, gate, the first so many) that have a pair.
+
+    `order` are the pairs sorted by expert, `experts` the expert of each; with `touched` the tables
+    have a row for each of those experts. Returns what a pair has of its own: the gradients of score
+    (empty without `up_ND`), of down·x and gate·x and, without tables, the weight of its up row.
+    """
+    P, D, pairs = scores_TP.shape[1], dy_TD.shape[1], order.numel()
+    glu = gates_TP is not None and gates_TP.dim() == 2
+    empty = scores_TP.new_empty(0, dtype=torch.float32)
+    dscores_TP = torch.empty_like(scores_TP) if up_ND is not None else empty
+    dhidden_TP = empty if hidden_TP is None else torch.empty_like(hidden_TP)
+    dgates_TP = torch.empty_like(dhidden_TP) if glu else empty
+    weights_TP = empty if tables else scores_TP.new_empty(scores_TP.shape, dtype=torch.float32)
+    results = dscores_TP, dhidden_TP, dgates_TP, weights_TP
+    if pairs == 0 or D == 0:
+        return results
+    length = launch.piece(pairs)
+    pieces = triton.cdiv(pairs, length)
+    partial = empty.new_empty(pieces, 2, len(tables), D)
+    through = torch.empty(pieces, dtype=torch.int32, device=order.device)
+    tile = launch.runs(D, dy_TD.element_size())
+    outputs = [*tables, empty, empty, empty][:3]
+    rows = 0 if touched is None else touched.numel()
+    listed = order if touched is None else touched
+    constants = {"TABLES": len(tables), "LISTED": touched is not None, "D": D} | step_of(step)
+    with launch.on_device(dy_TD):
+        runs_kernel[(pieces,)](
+            dy_TD,
+            dy_TD if x_TD is None else x_TD,
+            dy_TD if up_ND is None else up_ND,
+            order,
+            experts,
+            scores_TP,
+            empty if hidden_TP is None else hidden_TP,
+            gates_TP if glu else empty,
+            *results,
+            listed,
+            *outputs,
+            partial,
+            through,
+            pairs=pairs,
+            rows=rows,
+            LENGTH=length,
+            P=P,
+            ACTIVATION=activation,
+            GATED=glu,
+            DOTS=up_ND is not None,
+            **constants,
+            **tile,
         )
+        if tables and pieces > 1:
+            combine_kernel[(pieces,)](
+                experts,
+                listed,
+                *outputs,
+                partial,
+                through,
+                pairs=pairs,
+                pieces=pieces,
+                rows=rows,
+                LENGTH=length,
+                **constants,
+                **launch.row_of(D),
+            )
+    return results
 
 
-def longest_run(pairs: int) -> int:
-    """Runs up to this length are one program's; keeps `partial` at 2 · 8,192 rows or fewer."""
-    return max(256, triton.next_power_of_2(triton.cdiv(pairs, 8192)))
+def step_of(step: AdamWStep | RowAdagradStep | None) -> dict[str, Any]:
+    """What the kernels take of an optimizer's step; where there is none, nothing of it is read."""
+    taken: dict[str, Any] = {
+        "mean_ptr": None,
+        "square_ptr": None,
+        "settings_ptr": None,
+        "STEP": "none",
+    }
+    taken |= {"mean_keep": 0.0, "square_keep": 0.0, "eps": 0.0}
+    if step is None:
+        return taken
+    taken |= {"square_ptr": step.square, "settings_ptr": step.settings, "eps": step.eps}
+    if isinstance(step, AdamWStep):
+        mean_keep, square_keep = step.betas
+        return taken | {
+            "STEP": "adamw",
+            "mean_ptr": step.mean,
+            "mean_keep": mean_keep,
+            "square_keep": square_keep,
+        }
+    return taken | {"STEP": "row_adagrad"}
+
+
+def experts_gradients(
+    grad_y: Tensor,
+    x: Tensor,
+    scores: Tensor,
+    up: Tensor,
+    gate: Tensor | None,
+    order: Tensor,
+    experts: Tensor,
+    touched: Tensor | None,
+    hidden: Tensor,
+    gates: Tensor,
+    activation: str,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """dscore (T, P), dh and dgate (T, P) float32, and the gradients of up, down and gate in one pass."""
+    tables = new_tables(2 if gate is None else 3, up, touched)
+    dscores, dhidden, dgates, _ = walk_runs(
+        tables,
+        grad_y,
+        scores,
+        order,
+        experts,
+        touched=touched,
+        up_ND=up,
+        activation=activation,
+        x_TD=x,
+        hidden_TP=hidden,
+        gates_TP=gates,
+    )
+    return dscores, dhidden, dgates, tables
+
+
+def pair_gradients(
+    grad_y: Tensor,
+    scores: Tensor,
+    up: Tensor,
+    order: Tensor,
+    experts: Tensor,
+    hidden: Tensor,
+    gates: Tensor,
+    activation: str,
+) -> tuple[Tensor, ...]:
+    """As `experts_gradients`, without tables, and the weight of each pair's up row, (T, P) float32."""
+    return walk_runs(
+        [],
+        grad_y,
+        scores,
+        order,
+        experts,
+        up_ND=up,
+        activation=activation,
+        hidden_TP=hidden,
+        gates_TP=gates,
+    )
+
+
+def bag_gradients(
+    grad_y: Tensor,
+    scores: Tensor,
+    table: Tensor,
+    order: Tensor,
+    experts: Tensor,
+    touched: Tensor | None,
+    need_scores: bool,
+    need_table: bool,
+) -> tuple[Tensor, Tensor]:
+    """dscore (T, P) and the table's gradient, empty where not needed."""
+    tables = new_tables(int(need_table), table, touched)
+    up = table if need_scores else None
+    dscores, *_ = walk_runs(tables, grad_y, scores, order, experts, touched=touched, up_ND=up)
+    return dscores, tables[0] if need_table else table.new_empty(0)
+
+
+def new_tables(count: int, like: Tensor, touched: Tensor | None) -> list[Tensor]:
+    """Gradients that are zero where no pair is; every row in `touched` has one and is written."""
+    if touched is None:
+        return [torch.zeros_like(like) for _ in range(count)]
+    return [like.new_empty(touched.numel(), like.shape[1]) for _ in range(count)]
 
 
 def table_gradient(
-    weights_TP: Tensor, rows_TD: Tensor, order: Tensor, bounds: Tensor, touched: Tensor | None
+    weights_TP: Tensor, rows_TD: Tensor, order: Tensor, experts: Tensor, outputs: int
 ) -> Tensor:
-    """(N, D), or one row per expert in `touched` (ascending, every expert with a pair)."""
-    outputs = bounds.numel() - 1 if touched is None else touched.numel()
-    out = torch.empty(outputs, rows_TD.shape[1], dtype=rows_TD.dtype, device=rows_TD.device)
-    sum_runs(out, weights_TP, rows_TD, order, bounds, touched, out, out, step_scalars(), "none")
+    """(outputs, D): row n is the sum over the pairs routed to n of weight · row of the pair's token."""
+    out = rows_TD.new_zeros(outputs, rows_TD.shape[1])
+    walk_runs([out], rows_TD.contiguous(), weights_TP.contiguous(), order, experts)
     return out
 
 
@@ -313,116 +498,8 @@ def update_rows(
     weights_TP: Tensor,
     rows_TD: Tensor,
     order: Tensor,
-    bounds: Tensor,
+    experts: Tensor,
     step: AdamWStep | RowAdagradStep,
 ) -> None:
     """Applies an optimizer's `step` to the rows of `table_gradient` with a pair, as they are summed."""
-    if isinstance(step, AdamWStep):
-        name, mean, scalars = "adamw", step.mean, step_scalars(step)
-    else:
-        name, mean, scalars = "row_adagrad", step.square, step_scalars(rate=step.lr, eps=step.eps)
-    sum_runs(table_ND, weights_TP, rows_TD, order, bounds, None, mean, step.square, scalars, name)
-
-
-def sum_runs(
-    out: Tensor,
-    weights_TP: Tensor,
-    rows_TD: Tensor,
-    order: Tensor,
-    bounds: Tensor,
-    touched: Tensor | None,
-    mean: Tensor,
-    square: Tensor,
-    scalars: dict[str, float],
-    step: str,
-) -> None:
-    if out.numel() == 0:
-        return
-    P, (T, D) = weights_TP.shape[1], rows_TD.shape
-    weights_TP, rows_TD = weights_TP.contiguous(), rows_TD.contiguous()
-    experts, outputs, pairs = bounds.numel() - 1, out.shape[0], order.numel()
-    longest = longest_run(pairs)
-    limit = STEP_COLUMNS[step]
-    if step != "row_adagrad" and T * D * rows_TD.element_size() > L2_BYTES:
-        limit = 128
-    columns = column_block(D, limit)
-    rows = rows_at_once(columns)
-    slices = triton.cdiv(D, columns)
-    programs = triton.cdiv(outputs, EXPERTS_PER_PROGRAM)
-    tile = {"ROWS": rows, "COLUMNS": columns, "num_warps": warps(rows * columns)}
-    finish = {"STEP": step, "LISTED": touched is not None, **scalars}
-    names = bounds if touched is None else touched
-    with on_device(rows_TD):
-        runs_kernel[(slices * programs,)](
-            weights_TP,
-            rows_TD,
-            order,
-            bounds,
-            names,
-            out,
-            mean,
-            square,
-            outputs,
-            programs,
-            P,
-            D,
-            longest,
-            EXPERTS=EXPERTS_PER_PROGRAM,
-            **finish,
-            **tile,
-        )
-        if pairs > longest:
-            pieces = triton.cdiv(pairs, longest)
-            partial = torch.empty(2 * pieces, D, dtype=torch.float32, device=rows_TD.device)
-            pieces_kernel[(slices * 2 * pieces,)](
-                weights_TP,
-                rows_TD,
-                order,
-                bounds,
-                partial,
-                experts,
-                pairs,
-                2 * pieces,
-                P,
-                D,
-                longest,
-                **tile,
-            )
-            combine_kernel[(slices * pieces,)](
-                bounds,
-                names,
-                partial,
-                out,
-                mean,
-                square,
-                experts,
-                outputs,
-                pairs,
-                pieces,
-                D,
-                longest,
-                COLUMNS=columns,
-                **finish,
-            )
-
-
-def step_scalars(step: AdamWStep | None = None, **given: float) -> dict[str, float]:
-    """What `finish_row` takes; what a step does not use is 0."""
-    names = (
-        "rate",
-        "shrink",
-        "mean_keep",
-        "mean_take",
-        "square_keep",
-        "square_take",
-        "scale",
-        "eps",
-    )
-    scalars = dict.fromkeys(names, 0.0) | given
-    if step is not None:
-        first, second = step.betas
-        scalars |= {"mean_keep": first, "mean_take": 1 - first}
-        scalars |= {"square_keep": second, "square_take": 1 - second}
-        scalars |= {"shrink": 1 - step.lr * step.weight_decay}
-        scalars |= {"rate": step.rate, "scale": step.scale, "eps": step.eps}
-    return scalars
+    walk_runs([table_ND], rows_TD, weights_TP, order, experts, step=step)

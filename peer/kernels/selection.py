@@ -1,64 +1,98 @@
 """The K best of S² product keys per query, without the scores of the sub-keys ever reaching memory.
 
-One program owns QUERIES tokens of one head. For each half of the query it walks the sub-keys in
-tiles of KEYS: a matrix product gives a tile of float32 scores, and while its largest beats the
-smallest of the running K best it takes that one's place. The first tile fills the list; a later
-tile j changes it about K/j times.
+One program owns QUERIES tokens of one head. For each half of the query, matrix products give the
+float32 scores of up to 1,024 sub-keys, which stay in registers as tiles of SLOTS columns, one per
+lane, a row within one warp. A column of all tiles together is a block of sub-keys with consecutive
+names. The K best sub-keys lie in the K blocks with the largest maxima: an element of any other block
+is beaten by those K maxima. That holds with ties too, equal maxima taken by the lowest block. So K
+blocks are selected by their maxima and gathered, each split over two columns: half as many tiles
+remain. Once more and once more, until the K best are selected from what is left. Nothing is
+inserted, nothing counted, and no case is special.
 
-Selection works on one 64-bit integer per candidate: the upper half is the score's bits made
-monotone (a negative float's lower 31 bits are inverted), the lower half the complement of its name.
-The largest integer is then the largest score and, among equal scores, the lowest name; integers
-have no NaN, so a NaN score can spoil neither its neighbours nor the validity of an id. −0 is turned
-into +0 first, as they are equal.
+Selection takes the largest K times, equal ones by the lowest name. It works on a score's bits made
+monotone (a negative float's lower 31 bits are inverted): integers have no NaN, so a NaN score can
+spoil neither its neighbours nor the validity of an id; −0 is turned into +0 first, as they are
+equal. A row lies in one warp, so no step of it meets a barrier.
 
 Merge: with both halves sorted, the pair (a, b) is no larger than the (a+1)(b+1) − 1 pairs up and
 left of it, so only pairs with (a+1)(b+1) ≤ K can be among the K best: 50 instead of 256 for K = 16.
-Their places come from a small table; the same integers, now named by expert id, pick the result.
 Where rounding makes the sums of different halves equal, ids are compared within the staircase.
 """
 
-import functools
+# Triton has no starred expressions, and its tuples grow.
+# ruff: noqa: RUF005
+# mypy: disable-error-code=assignment
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from peer.kernels.launch import on_device
+from peer.kernels import launch
 
-NOTHING = tl.constexpr(-(2**63))
-FULL = tl.constexpr(2**63 - 1)
-
-
-@triton.jit
-def ranked(score, name):
-    """A 64-bit integer that sorts by score, then by the lowest name."""
-    bits = tl.where(score == 0.0, 0.0, score).to(tl.int32, bitcast=True)
-    monotone = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return (monotone.to(tl.int64) << 32) | (0x7FFFFFFF - name).to(tl.int64)
+NOTHING = tl.constexpr(-(2**31))
+NOBODY = tl.constexpr(2**31 - 1)
 
 
 @triton.jit
-def score_of(key):
-    monotone = (key >> 32).to(tl.int32)
-    return (monotone ^ ((monotone >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+def monotone(score):
+    """int32 in the order of the floats."""
+    bits = (score + 0.0).to(tl.int32, bitcast=True)
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 @triton.jit
-def name_of(key):
-    return 0x7FFFFFFF - (key & 0x7FFFFFFF).to(tl.int32)
+def score_of(value):
+    return (value ^ ((value >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
 
 
 @triton.jit
-def descending(keys, K: tl.constexpr, BEST: tl.constexpr, QUERIES: tl.constexpr):
-    """The K largest of each row of distinct integers, in order, in the first K of BEST places."""
-    rank = tl.arange(0, BEST)[None, :]
-    result = tl.full((QUERIES, BEST), NOTHING, tl.int64)
+def best_first(values, names, TILES: tl.constexpr, K: tl.constexpr, EACH: tl.constexpr):
+    """The K largest of each row in order, equal ones by the lowest name; again from every EACH-th place
+    on. `values` and `names` are TILES tiles of one shape, which the results have too.
+    """
+    place = tl.arange(0, values[0].shape[1])[None, :] % EACH
+    best = tl.full(values[0].shape, NOTHING, tl.int32)
+    chosen = tl.full(values[0].shape, NOBODY, tl.int32)
     for i in range(K):
-        largest = tl.max(keys, axis=1)[:, None]
-        result = tl.where(rank == i, largest, result)
-        keys = tl.where(keys == largest, NOTHING, keys)
-    return result
+        most = values[0]
+        for t in tl.static_range(1, TILES):
+            most = tl.maximum(most, values[t])
+        largest = tl.max(most, axis=1)[:, None]
+        least = tl.where(values[0] == largest, names[0], NOBODY)
+        for t in tl.static_range(1, TILES):
+            least = tl.minimum(least, tl.where(values[t] == largest, names[t], NOBODY))
+        name = tl.min(least, axis=1)[:, None]
+        best = tl.where(place == i, largest, best)
+        chosen = tl.where(place == i, name, chosen)
+        rest = ()
+        for t in tl.static_range(TILES):
+            rest = rest + (tl.where(names[t] == name, NOTHING, values[t]),)
+        values = rest
+    return best, chosen
+
+
+@triton.jit
+def narrowed(tiles, base, TILES: tl.constexpr, K: tl.constexpr, SLOTS: tl.constexpr):
+    """The K columns of the tiles with the largest maxima, each split over two columns of half as many
+    tiles, and the name of each column's first element. `base` are these names before.
+    """
+    HALF: tl.constexpr = TILES // 2
+    slot = tl.arange(0, SLOTS)[None, :]
+    maxima = tiles[0]
+    for t in tl.static_range(1, TILES):
+        maxima = tl.maximum(maxima, tiles[t])
+    _, chosen = best_first((maxima,), (base * SLOTS + slot,), 1, K, SLOTS // 2)
+    column = chosen % SLOTS
+    taken = slot % (SLOTS // 2) < K
+    left = slot < SLOTS // 2
+    fewer = ()
+    for t in tl.static_range(HALF):
+        value = tl.where(
+            left, tl.gather(tiles[t], column, 1), tl.gather(tiles[t + HALF], column, 1)
+        )
+        fewer = fewer + (tl.where(taken, value, NOTHING),)
+    return fewer, chosen // SLOTS + tl.where(left, 0, HALF)
 
 
 @triton.jit
@@ -67,69 +101,102 @@ def best_of_half(
     keys_ptr,
     token,
     valid,
-    query_stride,
-    S,
-    Q,
-    QUERIES: tl.constexpr,
-    KEYS: tl.constexpr,
+    stride,
+    S: tl.constexpr,
+    Q: tl.constexpr,
     K: tl.constexpr,
-    BEST: tl.constexpr,
+    QUERIES: tl.constexpr,
+    SLOTS: tl.constexpr,
+    CHUNKS: tl.constexpr,
     WIDTH: tl.constexpr,
     STEP: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """The K largest matches of each query with the S sub-keys, sorted, as `ranked` integers."""
-    slot = tl.arange(0, BEST).to(tl.int64)
-    best = tl.where(slot < K, NOTHING + slot, FULL)[None, :] + tl.zeros((QUERIES, 1), tl.int64)
-    for start in range(0, S, KEYS):
-        name = start + tl.arange(0, KEYS)
-        score = tl.zeros((QUERIES, KEYS), tl.float32)
-        for left in range(0, WIDTH, STEP):
-            column = left + tl.arange(0, STEP)
-            query = tl.load(
-                query_ptr + token[:, None] * query_stride + column[None, :],
-                mask=valid[:, None] & (column < Q)[None, :],
-                other=0.0,
+    """The K largest matches of each query with the S sub-keys, sorted, and their names."""
+    TILES: tl.constexpr = 4 * CHUNKS
+    place = tl.arange(0, 4 * SLOTS)
+    slot = tl.zeros((QUERIES, 1), tl.int32) + tl.arange(0, SLOTS)[None, :]
+    best = tl.full((QUERIES, SLOTS), NOTHING, tl.int32)
+    chosen = tl.full((QUERIES, SLOTS), NOBODY, tl.int32)
+    for start in range(0, S, SLOTS * TILES):
+        tiles = ()
+        for chunk in tl.static_range(CHUNKS):
+            name = start + place // 4 * TILES + chunk * 4 + place % 4
+            score = tl.zeros((QUERIES, 4 * SLOTS), tl.float32)
+            for left in range(0, WIDTH, STEP):
+                column = left + tl.arange(0, STEP)
+                query = tl.load(
+                    query_ptr + token[:, None] * stride + column[None, :],
+                    mask=valid[:, None] & (column < Q)[None, :],
+                    other=0.0,
+                )
+                key = tl.load(
+                    keys_ptr + name[None, :] * Q + column[:, None],
+                    mask=(name < S)[None, :] & (column < Q)[:, None],
+                    other=0.0,
+                )
+                if WIDEN:
+                    query, key = query.to(tl.float32), key.to(tl.float32)
+                score = tl.dot(query, key, score, input_precision="ieee")
+            value = tl.where((name < S)[None, :], monotone(score), NOTHING)
+            even, odd = tl.split(tl.reshape(value, (QUERIES, SLOTS, 2, 2)))
+            first, third = tl.split(even)
+            second, fourth = tl.split(odd)
+            tiles = tiles + (first, second, third, fourth)
+        base = start + slot * TILES
+        if CHUNKS >= 8:
+            tiles, base = narrowed(tiles, base, 32, K, SLOTS)
+        if CHUNKS >= 4:
+            tiles, base = narrowed(tiles, base, 16, K, SLOTS)
+        if CHUNKS >= 2:
+            tiles, base = narrowed(tiles, base, 8, K, SLOTS)
+        names = ()
+        for t in tl.static_range(4):
+            names = names + (base + t,)
+        if S > SLOTS * TILES:
+            best, chosen = best_first(
+                tiles + (best,),
+                names + (chosen,),
+                5,
+                K,
+                SLOTS,
             )
-            key = tl.load(
-                keys_ptr + name[None, :] * Q + column[:, None],
-                mask=(name < S)[None, :] & (column < Q)[:, None],
-                other=0.0,
-            )
-            if WIDEN:
-                query, key = query.to(tl.float32), key.to(tl.float32)
-            score = tl.dot(query, key, score, input_precision="ieee")
-        fresh = tl.where((name < S)[None, :], ranked(score, name[None, :]), NOTHING)
-        largest = tl.max(fresh, axis=1)
-        smallest = tl.min(best, axis=1)
-        while tl.max((largest > smallest).to(tl.int32), axis=0) > 0:
-            better = (largest > smallest)[:, None] & (best == smallest[:, None])
-            best = tl.where(better, largest[:, None], best)
-            fresh = tl.where(fresh == largest[:, None], NOTHING, fresh)
-            largest = tl.max(fresh, axis=1)
-            smallest = tl.min(best, axis=1)
-    return descending(tl.where((slot < K)[None, :], best, NOTHING), K, BEST, QUERIES)
+        else:
+            best, chosen = best_first(tiles, names, 4, K, SLOTS)
+    return best, chosen
 
 
 @triton.jit
+def step_of_stairs(place, K: tl.constexpr):
+    """The place-th pair (a, b) with (a+1)(b+1) ≤ K, row by row, and whether there are so many."""
+    a = place * 0
+    begin = place * 0
+    edge = 0
+    for i in tl.static_range(1, K):
+        edge += K // i
+        a = tl.where(place >= edge, i, a)
+        begin = tl.where(place >= edge, edge, begin)
+    edge += 1
+    return a, tl.minimum(place - begin, K - 1), place < edge
+
+
+@triton.jit(do_not_specialize=["T"])
 def retrieve_kernel(
     query_ptr,
     keys_ptr,
-    stairs_ptr,
     scores_ptr,
     ids_ptr,
     T,
-    H,
-    S,
-    Q,
-    half_stride,
-    head_stride,
+    H: tl.constexpr,
+    S: tl.constexpr,
+    Q: tl.constexpr,
+    PER_HEAD: tl.constexpr,
     NONLINEARITY: tl.constexpr,
     K: tl.constexpr,
-    BEST: tl.constexpr,
     STAIRS: tl.constexpr,
     QUERIES: tl.constexpr,
-    KEYS: tl.constexpr,
+    SLOTS: tl.constexpr,
+    CHUNKS: tl.constexpr,
     WIDTH: tl.constexpr,
     STEP: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -137,38 +204,57 @@ def retrieve_kernel(
     head = tl.program_id(0) % H
     token = (tl.program_id(0) // H).to(tl.int64) * QUERIES + tl.arange(0, QUERIES)
     valid = token < T
-    query_ptr += head * 2 * Q
-    keys_ptr += head * head_stride
-    stride = H * 2 * Q
-    first = best_of_half(
-        query_ptr, keys_ptr, token, valid, stride, S, Q, QUERIES, KEYS, K, BEST, WIDTH, STEP, WIDEN
-    )
-    second = best_of_half(
-        query_ptr + Q,
-        keys_ptr + half_stride,
+    query_ptr += head * (2 * Q)
+    other_ptr = keys_ptr + S * Q
+    if PER_HEAD:
+        other_ptr = keys_ptr + H * S * Q + head * (S * Q)
+        keys_ptr += head * (S * Q)
+    stride: tl.constexpr = H * 2 * Q
+    first, row = best_of_half(
+        query_ptr,
+        keys_ptr,
         token,
         valid,
         stride,
         S,
         Q,
-        QUERIES,
-        KEYS,
         K,
-        BEST,
+        QUERIES,
+        SLOTS,
+        CHUNKS,
         WIDTH,
         STEP,
         WIDEN,
     )
-    place = tl.arange(0, STAIRS)
-    a = tl.load(stairs_ptr + place)
-    b = tl.load(stairs_ptr + STAIRS + place)
-    row = tl.gather(first, tl.broadcast_to(tl.maximum(a, 0)[None, :], (QUERIES, STAIRS)), 1)
-    column = tl.gather(second, tl.broadcast_to(b[None, :], (QUERIES, STAIRS)), 1)
-    expert = name_of(row) * S + name_of(column)
-    pairs = ranked(score_of(row) + score_of(column), expert)
-    best = descending(tl.where((a >= 0)[None, :], pairs, NOTHING), K, BEST, QUERIES)
+    second, column = best_of_half(
+        query_ptr + Q,
+        other_ptr,
+        token,
+        valid,
+        stride,
+        S,
+        Q,
+        K,
+        QUERIES,
+        SLOTS,
+        CHUNKS,
+        WIDTH,
+        STEP,
+        WIDEN,
+    )
+    slot = tl.arange(0, SLOTS)
+    sums = ()
+    experts = ()
+    for t in tl.static_range(STAIRS // SLOTS):
+        place = t * SLOTS + slot[None, :] + tl.zeros((QUERIES, 1), tl.int32)
+        a, b, inside = step_of_stairs(place, K)
+        total = score_of(tl.gather(first, a, 1)) + score_of(tl.gather(second, b, 1))
+        expert = tl.gather(row, a, 1) * S + tl.gather(column, b, 1)
+        sums = sums + (tl.where(inside, monotone(total), NOTHING),)
+        experts = experts + (tl.where(inside, expert, NOBODY),)
+    best, expert = best_first(sums, experts, STAIRS // SLOTS, K, SLOTS)
 
-    rank = tl.arange(0, BEST)[None, :]
+    rank = slot[None, :]
     score = score_of(best)
     if NONLINEARITY == "softmax":
         top = score_of(tl.max(best, axis=1))
@@ -176,70 +262,38 @@ def retrieve_kernel(
         score = weight / tl.sum(weight, axis=1)[:, None]
     elif NONLINEARITY == "sigmoid":
         score = 1.0 / (1.0 + tl.exp(-score))
-    else:
+    elif NONLINEARITY == "relu":
         score = tl.where(score < 0.0, 0.0, score)
     address = (token[:, None] * H + head) * K + rank
     mask = valid[:, None] & (rank < K)
     tl.store(scores_ptr + address, score, mask=mask)
-    tl.store(ids_ptr + address, name_of(best), mask=mask)
-
-
-@functools.cache
-def stairs(topk: int, device: torch.device) -> Tensor:
-    """The places (a, b) with (a+1)(b+1) ≤ topk, padded with a = −1 to a power of two."""
-    places = [(a, b) for a in range(topk) for b in range(topk // (a + 1))]
-    size = max(2, triton.next_power_of_2(len(places)))
-    places += [(-1, 0)] * (size - len(places))
-    return torch.tensor(places, dtype=torch.int32, device=device).t().contiguous()
-
-
-def tile(topk: int, Q: int) -> dict[str, int]:
-    """The kernel's constants: 16 queries against 64 sub-keys, 64 of their columns at a time."""
-    width = max(16, triton.next_power_of_2(Q))
-    places = sum(topk // (a + 1) for a in range(topk))
-    return {
-        "K": topk,
-        "BEST": max(2, triton.next_power_of_2(topk)),
-        "STAIRS": max(2, triton.next_power_of_2(places)),
-        "QUERIES": 16,
-        "KEYS": 64,
-        "WIDTH": width,
-        "STEP": min(width, 64),
-        # Triton's interpreter multiplies bfloat16 operands as integers.
-        "WIDEN": not isinstance(retrieve_kernel, triton.JITFunction),
-    }
-
-
-def warps(topk: int, item_bytes: int) -> int:
-    """4; with 32 experts a head in two-byte storage 8, where 4 spill 16 bytes and in fp32 8 do."""
-    return 8 if topk > 16 and item_bytes < 4 else 4
+    tl.store(ids_ptr + address, expert, mask=mask)
 
 
 def retrieve(query_THQ: Tensor, sub_keys: Tensor, topk: int, scores: str) -> tuple[Tensor, Tensor]:
     """Scores (T, H, K) float32 and ids (T, H, K) int32, best first."""
     (T, H, _), (S, Q) = query_THQ.shape, sub_keys.shape[-2:]
     query_THQ, sub_keys = query_THQ.contiguous(), sub_keys.contiguous()
-    places = stairs(topk, query_THQ.device)
     scores_THK = torch.empty(T, H, topk, dtype=torch.float32, device=query_THQ.device)
     ids_THK = torch.empty(T, H, topk, dtype=torch.int32, device=query_THQ.device)
     if T == 0:
         return scores_THK, ids_THK
-    constants = tile(topk, Q)
-    with on_device(query_THQ):
-        retrieve_kernel[(triton.cdiv(T, constants["QUERIES"]) * H,)](
+    tile = launch.selection(S, Q, topk, query_THQ.element_size())
+    with launch.on_device(query_THQ):
+        retrieve_kernel[(triton.cdiv(T, tile["QUERIES"]) * H,)](
             query_THQ,
             sub_keys,
-            places,
             scores_THK,
             ids_THK,
             T,
-            H,
-            S,
-            Q,
-            sub_keys.stride(0),
-            sub_keys.stride(1) if sub_keys.dim() == 4 else 0,
+            H=H,
+            S=S,
+            Q=Q,
+            PER_HEAD=sub_keys.dim() == 4,
             NONLINEARITY=scores,
-            num_warps=warps(topk, query_THQ.element_size()),
-            **constants,
+            K=topk,
+            # Triton's interpreter multiplies bfloat16 operands as integers.
+            WIDEN=not isinstance(retrieve_kernel, triton.JITFunction),
+            **tile,
         )
     return scores_THK, ids_THK

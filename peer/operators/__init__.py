@@ -16,6 +16,7 @@ from peer.operators.engine import engine
 from peer.operators.mixture import experts, experts_backward, pair_gradients, token_gradient
 from peer.operators.retrieval import retrieve, retrieve_backward, score_gradient
 from peer.operators.routing import route, touched
+from peer.operators.serving import few_tokens
 
 __all__ = [
     "bag",
@@ -23,6 +24,7 @@ __all__ = [
     "engine",
     "experts",
     "experts_backward",
+    "few_tokens",
     "pair_gradients",
     "retrieve",
     "retrieve_backward",

@@ -17,15 +17,16 @@ def bag(
     order: Tensor | None,
     bounds: Tensor | None,
     table_grad: str,
+    check: bool,
     impl: str,
 ) -> Tensor:
-    if order is None:
+    if check:
         check_ids(ids, table.shape[0])
     return engine(impl).weighted_sum(scores, table, ids)
 
 
 @bag.register_fake
-def _(ids, scores, table, order, bounds, table_grad, impl):
+def _(ids, scores, table, order, bounds, table_grad, check, impl):
     return table.new_empty(ids.shape[0], table.shape[1])
 
 
@@ -45,6 +46,10 @@ def bag_backward(
 ) -> tuple[Tensor, Tensor]:
     """dscore_p = table_p·dy, d table_p = Σ score·dy; empty where not needed."""
     parts = engine(impl)
+    if impl == "triton":
+        return parts.bag_gradients(
+            grad_y, scores, table, order, bounds, touched, need_scores, need_table
+        )
     dscores, dtable = scores.new_empty(0), scores.new_empty(0)
     if need_scores:
         dscores = parts.gathered_dot(grad_y, table, ids, order).to(scores.dtype)
@@ -63,16 +68,20 @@ def _(grad_y, ids, scores, table, order, bounds, touched, impl, need_scores, nee
 
 
 def bag_context(ctx, inputs, output) -> None:
-    *tensors, ctx.table_grad, ctx.impl = inputs
+    *tensors, ctx.table_grad, _, ctx.impl = inputs
     ctx.save_for_backward(*tensors)
 
 
 def bag_gradients(ctx, grad_y):
     ids, scores, table, order, bounds = ctx.saved_tensors
     _, need_scores, need_table, *_ = ctx.needs_input_grad
-    if need_table and order is None:
-        order, bounds = torch.ops.peer.route(ids, table.shape[0], ctx.impl)
-    rows = torch.ops.peer.touched(bounds) if need_table and ctx.table_grad == "sparse" else None
+    if order is None and (need_table or ctx.impl == "triton"):
+        order, bounds = torch.ops.peer.route(ids, table.shape[0], False, ctx.impl)
+    rows = (
+        torch.ops.peer.touched(bounds, ctx.impl)
+        if need_table and ctx.table_grad == "sparse"
+        else None
+    )
     dscores, dtable = torch.ops.peer.bag_backward(
         grad_y.contiguous(),
         ids,
@@ -89,7 +98,7 @@ def bag_gradients(ctx, grad_y):
         None,
         dscores if need_scores else None,
         table_result(dtable, rows, table.shape) if need_table else None,
-        *(None,) * 4,
+        *(None,) * 5,
     )
 
 

@@ -14,6 +14,10 @@ def engine(impl: str) -> ModuleType:
         from peer import kernels
 
         return kernels
+    if impl == "native":
+        from peer import native
+
+        return native
     return aten
 
 
@@ -28,6 +32,11 @@ def without_autocast(function):
 
 def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
+
+
+def capturing(like: Tensor) -> bool:
+    """Whether work on `like`'s device goes into a CUDA graph instead of running."""
+    return like.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def check_ids(ids: Tensor, N: int) -> None:

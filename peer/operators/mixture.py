@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from peer.choice import prefers_expert_order
 from peer.operators.engine import check_ids, engine, wide, without_autocast
 from peer.operators.routing import table_result
 from peer.reference import ACTIVATIONS
@@ -23,15 +22,16 @@ def experts(
     bounds: Tensor | None,
     activation: str,
     table_grad: str,
+    check: bool,
     impl: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns y (T, D), the pre-activations down·x (T, P) and gate·x (T, P), the last empty without
     a gate.
     """
-    if order is None:
+    if check:
         check_ids(ids, down.shape[0])
     parts = engine(impl)
-    if impl == "triton" and (order is None or not prefers_expert_order(impl, ids.shape)):
+    if impl == "triton":
         return parts.fused_experts(x, ids, scores, down, up, gate, activation)
     hidden = parts.gathered_dot(x, down, ids, order)
     gates = hidden.new_empty(0) if gate is None else parts.gathered_dot(x, gate, ids, order)
@@ -40,7 +40,7 @@ def experts(
 
 
 @experts.register_fake
-def _(x, ids, scores, down, up, gate, order, bounds, activation, table_grad, impl):
+def _(x, ids, scores, down, up, gate, order, bounds, activation, table_grad, check, impl):
     hidden = x.new_empty(ids.shape, dtype=wide(x.dtype))
     return (
         torch.empty_like(x, memory_format=torch.contiguous_format),
@@ -60,6 +60,8 @@ def activation_gradient(grad: Tensor, before: Tensor, activation: str) -> Tensor
         return torch.ops.aten.gelu_backward(grad, before)
     if activation == "silu":
         return torch.ops.aten.silu_backward(grad, before)
+    if activation == "none":
+        return grad
     return torch.ops.aten.threshold_backward(grad, before, 0)
 
 
@@ -91,14 +93,28 @@ def experts_backward(
     not needed; the tables' have N rows, or one per expert in `touched`.
     """
     parts = engine(impl)
-    found, dhidden, dgates, weights = pair_gradients(
-        parts, grad_y, ids, scores, up, order, hidden, gates, activation
-    )
+    if impl == "triton" and need_tables:
+        found, dhidden, dgates, tables = parts.experts_gradients(
+            grad_y, x, scores, up, gate, order, bounds, touched, hidden, gates, activation
+        )
+        dx = token_gradient(impl, ids, dhidden, down, dgates, gate) if need_x else x.new_empty(0)
+        dup, ddown, dgate = tables if gate is not None else (*tables, x.new_empty(0))
+        return dx, found if need_scores else x.new_empty(0), ddown, dup, dgate
     dx, dscores, ddown, dup, dgate = (x.new_empty(0) for _ in range(5))
+    if impl == "native" and need_tables:
+        slopes = activation_slopes(hidden, gates, activation)
+        found, dhidden, dgates, ddown, dup, dgate = parts.visit_experts(
+            grad_y, x, scores, up, order, bounds, touched, slopes
+        )
+        need_tables = False
+    else:
+        found, dhidden, dgates, weights = pair_gradients(
+            impl, grad_y, ids, scores, up, order, bounds, hidden, gates, activation
+        )
     if need_scores:
         dscores = found.to(scores.dtype)
     if need_x:
-        dx = token_gradient(parts, ids, dhidden, down, dgates, gate)
+        dx = token_gradient(impl, ids, dhidden, down, dgates, gate)
     if need_tables:
         ddown = parts.table_gradient(dhidden, x, order, bounds, touched)
         dup = parts.table_gradient(weights, grad_y, order, bounds, touched)
@@ -107,10 +123,23 @@ def experts_backward(
     return dx, dscores, ddown, dup, dgate
 
 
+def activation_slopes(
+    hidden: Tensor, gates: Tensor, activation: str
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(T, P) each: the activation of a pair, its derivative by hidden and, with a gate, by gates."""
+    active = activate(hidden, gates, activation)
+    if gates.dim() == 1:
+        return active, activation_gradient(torch.ones_like(hidden), hidden, activation), None
+    return active, ACTIVATIONS[activation](gates), activation_gradient(hidden, gates, activation)
+
+
 def pair_gradients(
-    parts, grad_y, ids, scores, up, order, hidden, gates, activation
+    impl, grad_y, ids, scores, up, order, bounds, hidden, gates, activation
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Of each pair (T, P): dscore, dh, dgate (None without a gate), and the weight of its up row."""
+    parts = engine(impl)
+    if impl == "triton":
+        return parts.pair_gradients(grad_y, scores, up, order, bounds, hidden, gates, activation)
     active = activate(hidden, gates, activation)
     a = parts.gathered_dot(grad_y, up, ids, order)
     weighted = scores * a
@@ -122,7 +151,10 @@ def pair_gradients(
     return a * active, dhidden, dgates, scores * active
 
 
-def token_gradient(parts, ids, dhidden, down, dgates, gate) -> Tensor:
+def token_gradient(impl, ids, dhidden, down, dgates, gate) -> Tensor:
+    parts = engine(impl)
+    if impl == "triton":
+        return parts.weighted_sum(dhidden, down, ids, None if gate is None else (dgates, gate))
     dx = parts.weighted_sum(dhidden, down, ids)
     return dx if gate is None else dx + parts.weighted_sum(dgates, gate, ids)
 
@@ -159,7 +191,7 @@ def _(
 
 
 def experts_context(ctx, inputs, output) -> None:
-    *tensors, ctx.activation, ctx.table_grad, ctx.impl = inputs
+    *tensors, ctx.activation, ctx.table_grad, _, ctx.impl = inputs
     _, hidden, gates = output
     ctx.mark_non_differentiable(hidden, gates)
     ctx.save_for_backward(*tensors, hidden, gates)
@@ -169,11 +201,11 @@ def experts_gradients(ctx, grad_y, *_):
     x, ids, scores, down, up, gate, order, bounds, hidden, gates = ctx.saved_tensors
     need_x, need_scores = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
     need_tables = any(ctx.needs_input_grad[3:6])
-    if need_tables and order is None:
-        order, bounds = torch.ops.peer.route(ids, down.shape[0], ctx.impl)
+    if order is None and (need_tables or ctx.impl == "triton"):
+        order, bounds = torch.ops.peer.route(ids, down.shape[0], False, ctx.impl)
     rows = None
     if need_tables and ctx.table_grad == "sparse":
-        rows = torch.ops.peer.touched(bounds)
+        rows = torch.ops.peer.touched(bounds, ctx.impl)
     dx, dscores, *dtables = torch.ops.peer.experts_backward(
         grad_y.contiguous(),
         x,
@@ -204,7 +236,7 @@ def experts_gradients(ctx, grad_y, *_):
         ddown,
         dup,
         dgate,
-        *(None,) * 5,
+        *(None,) * 6,
     )
 
 

@@ -57,7 +57,9 @@ def retrieve_backward(
         dquery = parts.weighted_sum(weights_RK, keys_NQ, rows_RK).view(query.shape)
     if need_keys:
         order, bounds = parts.route(rows_RK, keys_NQ.shape[0])
-        dkeys = parts.table_gradient(weights_RK, query_RQ, order, bounds, None).view(sub_keys.shape)
+        outputs = keys_NQ.shape[0] if impl == "triton" else None
+        dkeys = parts.table_gradient(weights_RK, query_RQ, order, bounds, outputs)
+        dkeys = dkeys.view(sub_keys.shape)
     return dquery, dkeys
 
 
@@ -73,6 +75,8 @@ def score_gradient(grad: Tensor, scores: Tensor, nonlinearity: str) -> Tensor:
         return scores * (grad - (grad * scores).sum(-1, keepdim=True))
     if nonlinearity == "sigmoid":
         return grad * scores * (1 - scores)
+    if nonlinearity == "raw":
+        return grad
     return grad * (scores > 0)
 
 

@@ -21,6 +21,7 @@ LOSS = "validation_loss_nats"
 REPLICATES = 2000
 CONFIDENCE = 0.95
 SPIKE_NATS = 0.5  # a rise of the training loss by more is named
+DROWNING = 10.0  # a layer that adds this many times what is there is named
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,18 @@ class Curve:
         return (float(np.exp(low[0])), float(np.exp(high[0]))), (float(low[1]), float(high[1]))
 
     def loss_by_seed(self) -> dict[int, float]:
-        """The minimum of the parabola through each seed that has every size, for paired comparisons."""
+        """The minimum of the parabola through each seed that has every size, for paired comparisons.
+
+        With fewer than three sizes, the lowest of their losses.
+        """
         table = self.runs.pivot_table(index="seed", columns="parameters", values="loss").dropna()
-        return {
-            int(seed): minimum(np.polyfit(self.x, row.to_numpy(), 2), self.x)[1]
-            for seed, row in table.iterrows()
-        }
+        return {int(seed): self.lowest(row.to_numpy()) for seed, row in table.iterrows()}
+
+    def lowest(self, losses: np.ndarray) -> float:
+        """Of one loss per size (P,)."""
+        if len(losses) < 3:
+            return float(losses.min())
+        return minimum(np.polyfit(self.x, losses, 2), self.x)[1]
 
     def nearest_backbone(self) -> str:
         """The rung of the ladder nearest to the optimum, or the best rung where there is none."""
@@ -242,3 +249,11 @@ def spikes(record: Record) -> str | None:
         return None
     step = record.series["step"][worst + window - 1]
     return f"training loss rose by {rises[worst]:.2f} nats until step {step:.0f}"
+
+
+def drowned(record: Record) -> str | None:
+    """Says where a layer's output is so large beside the residual stream that nothing else is heard."""
+    ratio = record.metrics.get("output_over_residual")
+    if not isinstance(ratio, int | float) or ratio <= DROWNING:
+        return None
+    return f"a layer adds {ratio:.0f} times what the residual stream holds, which drowns the rest"

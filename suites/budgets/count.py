@@ -16,7 +16,7 @@ from suites.budgets.chinchilla import TABLE, ratios
 from suites.budgets.crossover import crossovers
 from suites.budgets.match import dense_budget, match
 from suites.language_model.decoder import Decoder
-from suites.layers import build
+from suites.layers import build, output_and_loss
 from suites.measure.activations import saved_bytes
 from suites.measure.flops import count
 from suites.measure.meta import on_meta
@@ -70,7 +70,7 @@ def costs(module: Any, x: torch.Tensor) -> Metrics:
     metrics["differences"] = "; ".join(
         f"{d.counter}, {d.part}: {d.reason}" for d in counted.listed if "fvcore" not in d.counter
     )
-    metrics["saved_bytes"] = saved_bytes(module, x)
+    metrics["saved_bytes"] = saved_bytes(module, x, output_and_loss)
     for form, values in parts.items():
         metrics |= {f"{part}_{form}": value for part, value in values.items()}
     return metrics

@@ -4,7 +4,17 @@ from suites.compare.verdict import Row, invalid
 from suites.records.quantity import quantity
 
 CONTROLS = ("gemm", "copy")  # cells without code of ours: when they move, the machine moved
-BASELINES = ("dense", "dense_glu", "expert_choice", "topk_moe", "pkm")
+BASELINES = (
+    "dense",
+    "dense_glu",
+    "expert_choice",
+    "topk_moe",
+    "pkm",
+    "fine_grained_moe",
+    "sparsely_gated_linear",
+    "memory_plus",
+    "ultramem_v2",
+)
 
 
 def explained(rows: list[Row], same_code: bool) -> list[Row]:

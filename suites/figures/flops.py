@@ -1,10 +1,12 @@
 """FLOPs, bytes and parameters of each layer against width, and of PEER against the number of experts."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from suites.figures.style import keyed, styles, titled
 from suites.records.record import Record, ResultFile
 
 QUANTITIES = {
@@ -32,9 +34,17 @@ def figures(files: list[ResultFile]) -> dict[str, Figure]:
         lines(axes[1][column], experts, "experts", quantity)
         axes[0][column].set(title=label, xlabel="width d")
         axes[1][column].set(xlabel="number of experts N")
-    axes[0][0].legend(fontsize="small")
-    axes[1][0].legend(fontsize="small", title="PEER, width", title_fontsize="small")
+    keyed(drawn)
+    titled(drawn, "What a layer costs: every layer against its width, and PEER against its experts")
     return {"costs": drawn}
+
+
+def widths(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """PEER's look with a dash per width."""
+    return {
+        name: look | {"label": f"PEER, {name}"}
+        for name, look in zip(names, styles(f"peer {n}" for n in names).values(), strict=True)
+    }
 
 
 def lines(axis: Axes, records: list[Record], x: str, quantity: str) -> None:
@@ -47,8 +57,11 @@ def lines(axis: Axes, records: list[Record], x: str, quantity: str) -> None:
         at = case["dim"] if x == "dim" else case["options"]["experts"]
         tokens = case["tokens"] if quantity in PER_TOKEN else 1
         curves.setdefault(name, {})[at] = metrics[quantity] / tokens
-    for name, points in curves.items():
-        axis.plot(*zip(*sorted(points.items()), strict=True), marker="o", markersize=3, label=name)
+    looks = styles(curves) if x == "dim" else widths(curves)
+    for number, (name, points) in enumerate(curves.items()):
+        # The first lines are the widest, so that those of equal cost are seen round the later ones.
+        width = 1.5 + 1.4 * (len(curves) - 1 - number) if x == "dim" else 1.5
+        axis.plot(*zip(*sorted(points.items()), strict=True), linewidth=width, **looks[name])
     ticks = sorted({at for points in curves.values() for at in points})
     axis.set(xscale="log", yscale="log")
     axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])

@@ -1,15 +1,20 @@
 """Scaling and roofline of a speed suite; all axes are logarithmic."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from suites.figures.style import keyed, plain_numbers, points, styles, titled
 from suites.records.record import ResultFile
 from suites.tables.speed import row_name
 
 # axis of a case → its letter in the paper
 SHAPE = {"tokens": "T", "dim": "D", "experts": "N", "active_experts": "hk"}
-MARKERS = "osD^v<>pPX*"
+GIGA = 1e9
+# metric → label of its axis, its unit
+UNITS = {"median_s": ("time (ms)", 1e-3), "peak_bytes": ("peak memory (MiB)", 2**20)}
 
 
 def figures(files: list[ResultFile]) -> dict[str, Figure]:
@@ -20,9 +25,9 @@ def figures(files: list[ResultFile]) -> dict[str, Figure]:
     if timed.empty:
         return {}
     drawn = {
-        "time-tokens": scaling(timed, "tokens", "median_s", "tokens T", "time (s)"),
-        "time-experts": scaling(timed, "experts", "median_s", "experts N", "time (s)"),
-        "memory-tokens": scaling(timed, "tokens", "peak_bytes", "tokens T", "peak memory (bytes)"),
+        "time-tokens": scaling(timed, "tokens", "median_s"),
+        "time-experts": scaling(timed, "experts", "median_s"),
+        "memory-tokens": scaling(timed, "tokens", "peak_bytes"),
         "roofline": roofline(timed),
     }
     return {name: figure for name, figure in drawn.items() if figure is not None}
@@ -38,7 +43,7 @@ def flat(file: ResultFile, record) -> dict:
     }
 
 
-def scaling(cells: pd.DataFrame, along: str, value: str, x: str, y: str) -> Figure | None:
+def scaling(cells: pd.DataFrame, along: str, value: str) -> Figure | None:
     """One panel per phase: `value` against `along`, everything else held where most points are."""
     plain = cells[cells["routing"] == "uniform"]
     plain = plain[plain["matched"].isna() | (plain["matched"] == "forward_flops")]
@@ -51,27 +56,38 @@ def scaling(cells: pd.DataFrame, along: str, value: str, x: str, y: str) -> Figu
     for axis, at in point.items():
         plain = plain[plain[axis] == at]
     phases = [p for p, group in plain.groupby("phase") if group[along].nunique() > 1]
-    rows = sorted(set(plain["row"]))
-    figure = Figure(figsize=(5.5 * len(phases), 4.5), layout="constrained")
+    looks = styles(sorted(set(plain["row"])))
+    figure = Figure(figsize=(5.5 * len(phases), 4.8), layout="constrained")
     for panel, phase in enumerate(phases):
         axes = figure.add_subplot(1, len(phases), panel + 1)
         shown = plain[plain["phase"] == phase]
-        axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
-        lines(axes, shown[shown[value].notna()], along, value, rows)
+        axes.set(
+            xscale="log", yscale="log", xlabel=f"{along} {SHAPE[along]}", ylabel=UNITS[value][0]
+        )
+        lines(axes, shown[shown[value].notna()], along, value, looks)
         axes.set_title(str(phase).replace("_", " "))
-    figure.axes[0].legend(fontsize="small")
+    keyed(figure)
     at = ", ".join(f"{SHAPE[axis]} {int(size):,}" for axis, size in point.items())
-    figure.suptitle(f"{cells['title'].iloc[0]}\n{at}", fontsize="medium")
+    what = "Time, with its quartiles," if value == "median_s" else "Peak memory"
+    titled(figure, f"{what} against {along} at {at} ({cells['title'].iloc[0]})")
     return figure
 
 
-def lines(axes: Axes, cells: pd.DataFrame, along: str, value: str, rows: list[str]) -> None:
-    """One line per row, of one colour and marker in every panel; ticks at the sizes measured."""
-    for number, row in enumerate(rows):
-        medians = cells[cells["row"] == row].groupby(along)[value].median()
+def lines(
+    axes: Axes, cells: pd.DataFrame, along: str, value: str, looks: dict[str, dict[str, Any]]
+) -> None:
+    """One line per row, its bars the quartiles of a time; ticks at the sizes measured."""
+    unit = UNITS[value][1]
+    for row, look in looks.items():
+        own = cells[cells["row"] == row].groupby(along)
+        medians = own[value].median() / unit
         if len(medians) > 1:
-            marker, color = MARKERS[number % len(MARKERS)], f"C{number % 10}"
-            axes.plot(medians.index, medians, marker=marker, color=color, label=row)
+            spread = None
+            if value == "median_s":
+                quartiles = own["quartile1_s"].median() / unit, own["quartile3_s"].median() / unit
+                spread = [medians - quartiles[0], quartiles[1] - medians]
+            axes.errorbar(medians.index, medians, yerr=spread, capsize=2, **look)
+    plain_numbers(axes, "y")
     sizes = sorted(set(cells[along]))
     axes.set_xticks(sizes, [f"{int(size):,}" for size in sizes])
     axes.set_xticks([], minor=True)
@@ -90,16 +106,19 @@ def roofline(cells: pd.DataFrame) -> Figure | None:
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
     ends = sorted({intensity.min() / 2, ceiling / slope, max(intensity.max(), ceiling / slope) * 2})
-    axes.plot(ends, [min(slope * x, ceiling) for x in ends], color="black", label="measured roof")
-    for number, (layer, points) in enumerate(cells.groupby("layer")):
-        axes.plot(
-            intensity[points.index],
-            points["flops_per_s"],
-            MARKERS[number % len(MARKERS)],
-            alpha=0.7,
-            label=layer,
-        )
-    axes.set(xscale="log", yscale="log", xlabel="FLOPs per byte", ylabel="FLOP/s")
-    axes.set_title(f"{cells['title'].iloc[0]}: roofline, {cells['dtype'].iloc[0]}")
-    axes.legend(fontsize="small")
+    roof = [min(slope * x, ceiling) / GIGA for x in ends]
+    axes.plot(ends, roof, color="black", label="measured roof")
+    looks = styles(sorted(set(cells["layer"])))
+    for layer, own in cells.groupby("layer"):
+        look = points(looks[str(layer)])
+        axes.plot(intensity[own.index], own["flops_per_s"] / GIGA, alpha=0.7, **look)
+    axes.set(xscale="log", yscale="log", xlabel="FLOPs per byte", ylabel="GFLOP/s")
+    for axis in ("x", "y"):
+        plain_numbers(axes, axis)
+    keyed(figure)
+    titled(
+        figure,
+        f"How near each cell comes to the roof that a copy and a GEMM measured "
+        f"({cells['title'].iloc[0]}, {cells['dtype'].iloc[0]})",
+    )
     return figure

@@ -29,6 +29,13 @@ class Optimization(Model):
         default=1.0,
         description="learning rate of tables per root mean square of their entries at initialisation",
     )
+    # Left out where it says nothing, so that cases without it keep their digests.
+    table_rates: dict[str, PositiveFloat] = Field(
+        default={},
+        exclude_if=lambda rates: not rates,
+        description="of single tables by their parameter's name (down, up, gate, values), in the "
+        "unit of table_rate, which the others keep",
+    )
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = Field(default=0.1, description="of backbone matrices; tables have none")

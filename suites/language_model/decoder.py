@@ -1,11 +1,14 @@
 """A decoder-only transformer whose feed-forward sites take any registered layer."""
 
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from suites.language_model.case import Backbone
-from suites.layers import FeedForward, build
+from suites.layers import FeedForward, build, lends, output_and_loss
 
 
 class Decoder(nn.Module):
@@ -13,6 +16,8 @@ class Decoder(nn.Module):
 
     Shape legend: B sequences, L tokens of context, D width, V vocabulary.
     """
+
+    asks_loss: ClassVar[bool] = True
 
     def __init__(
         self, backbone: Backbone, vocabulary: int, layer: str, options: dict, sites: tuple[int, ...]
@@ -28,14 +33,15 @@ class Decoder(nn.Module):
         D = backbone.dim
         self.backbone, self.vocabulary = backbone, vocabulary
         self.embedding = nn.Embedding(vocabulary, D)
-        self.blocks = nn.ModuleList(
-            Block(
-                D,
-                backbone.attention_heads,
-                build(layer, D, options) if i in sites else build("dense", D, {}),
-            )
-            for i in range(backbone.blocks)
-        )
+        self.blocks = nn.ModuleList()
+        lent: Sequence[nn.Parameter] = ()
+        for i in range(backbone.blocks):
+            if i in sites:
+                ffw = build(layer, D, options, lent)
+                lent = lends(ffw)
+            else:
+                ffw = build("dense", D, {})
+            self.blocks.append(Block(D, backbone.attention_heads, ffw))
         self.norm = nn.RMSNorm(D)
         self.unembedding = nn.Linear(D, vocabulary, bias=False)
         nn.init.normal_(self.embedding.weight)
@@ -43,22 +49,27 @@ class Decoder(nn.Module):
         self.cosine: Tensor
         self.sine: Tensor
         cosine, sine = rotary(backbone.context, D // backbone.attention_heads)
-        self.register_buffer("cosine", cosine, persistent=False)
-        self.register_buffer("sine", sine, persistent=False)
+        self.register_buffer("cosine", cosine)
+        self.register_buffer("sine", sine)
 
-    def forward(self, tokens_BL: Tensor) -> Tensor:
-        """Token ids (B, L), L at most the context → logits (B, L, V)."""
+    def forward(self, tokens_BL: Tensor, with_loss: bool = False) -> Any:
+        """Token ids (B, L), L at most the context → logits (B, L, V).
+
+        `with_loss` beside the sum of the losses that layers ask for besides the model's own.
+        """
         length = tokens_BL.shape[1]
         cosine, sine = self.cosine[:length], self.sine[:length]
-        x = self.embedding(tokens_BL)
+        x, asked = self.embedding(tokens_BL), 0.0
         for block in self.blocks:
-            x = block(x, cosine, sine)
-        return self.unembedding(self.norm(x))
+            x, loss = block(x, cosine, sine, with_loss)
+            asked = asked + loss
+        logits = self.unembedding(self.norm(x))
+        return (logits, asked) if with_loss else logits
 
-    def auxiliary_loss(self) -> Tensor | float:
-        """The sum of the losses that layers ask for beside the model's own, from the last forward."""
-        losses = [getattr(layer, "auxiliary_loss", None) for layer in self.layers()]
-        return sum(loss for loss in losses if loss is not None)
+    def after_step(self) -> None:
+        """Lets layers with an `after_step` change what is no gradient's: a balancing bias."""
+        for layer in self.layers():
+            getattr(layer, "after_step", lambda: None)()
 
     def layers(self) -> list[FeedForward]:
         return [block.ffw for block in self.blocks]  # type: ignore[misc]  # ModuleList forgets Block
@@ -120,8 +131,10 @@ class Decoder(nn.Module):
         return parts | self.of_layers("flops", T)
 
     def backward_flops(self, sequences: int) -> dict[str, int]:
-        """By part: twice the forward, as in appendix F."""
-        return {part: 2 * flops for part, flops in self.flops(sequences).items()}
+        """By part: twice the forward, as in appendix F; a layer's parts by its own closed form."""
+        twice = {part: 2 * flops for part, flops in self.flops(sequences).items()}
+        tokens = sequences * self.backbone.context
+        return twice | self.of_layers("backward_flops", tokens)
 
     def training_flops(self, sequences: int) -> int:
         """Forward and backward FLOPs of one step."""
@@ -171,9 +184,13 @@ class Block(nn.Module):
         self.ffw_norm = nn.RMSNorm(dim)
         self.ffw = ffw
 
-    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, cosine: Tensor, sine: Tensor, asked: bool
+    ) -> tuple[Tensor, Tensor | float]:
         x = x + self.attention(self.attention_norm(x), cosine, sine)
-        return x + self.ffw(self.ffw_norm(x))
+        normed = self.ffw_norm(x)
+        y, loss = output_and_loss(self.ffw, normed) if asked else (self.ffw(normed), 0.0)
+        return x + y, loss
 
 
 class Attention(nn.Module):

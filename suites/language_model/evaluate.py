@@ -1,12 +1,14 @@
 """What a trained model reaches: on the validation text, and on further sets."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from suites.language_model.activity import activity
 from suites.language_model.batches import Batches
 from suites.language_model.case import TrainingCase
 from suites.language_model.causality import leaks
@@ -21,7 +23,7 @@ VALIDATION_ORDER = 0  # the same windows for every run
 @torch.no_grad()
 def evaluate(model: Decoder, case: TrainingCase, corpus: Corpus) -> dict[str, float | int]:
     """Mean loss over the first `evaluation_tokens` of the validation windows in a fixed order, the
-    usage of experts over the same tokens, and the leaks on its first batch.
+    usage of experts over the same tokens, and the activations and the leaks on its first batch.
 
     Bits per byte use the bytes per token of the whole validation split, those that its tokens stand for.
     """
@@ -40,6 +42,7 @@ def evaluate(model: Decoder, case: TrainingCase, corpus: Corpus) -> dict[str, fl
         "validation_perplexity": math.exp(min(loss, 700.0)),
         "validation_bits_per_byte": loss / math.log(2) * split.tokens / split.utf8_bytes,
         **usage.metrics(),
+        **activity(model, batches(0)[0].to(next(model.parameters()).device)),
         **leaks(model, batches(0)[0].to(next(model.parameters()).device)),
     }
 
@@ -127,6 +130,7 @@ def negative_log_likelihood(model: Decoder, inputs: Tensor, targets: Tensor) -> 
     return losses.double().sum()
 
 
-def logits_of(model: Decoder, inputs: Tensor) -> Tensor:
+def logits_of(model: Decoder, inputs: Tensor, with_loss: bool = False) -> Any:
+    """As `Decoder.forward`; a GPU computes in bfloat16."""
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=inputs.device.type == "cuda"):
-        return model(inputs)
+        return model(inputs, with_loss)

@@ -190,6 +190,7 @@ def preflight(cases: list[TrainingCase], corpus: Corpus) -> None:
             Batches(corpus.tokens(split), case.backbone.context, case.batch_sequences, case.seed)
         with torch.device("meta"):
             model = decoder(case, corpus)
+        table_rates(model, case.optimization)
         step_flops = model.training_flops(case.batch_sequences)
         name = f"{case.layer} {digest(case.options)[:8]} in {case.backbone.blocks} × {case.backbone.dim}"
         steps = step_count(case.budget_flops, step_flops)
@@ -202,14 +203,17 @@ def decoder(case: TrainingCase, corpus: Corpus) -> Decoder:
     return Decoder(case.backbone, corpus.vocabulary, case.layer, case.options, case.sites)
 
 
-def language_loss(model: Decoder, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean negative log likelihood in nats per token; a GPU computes the model in bfloat16."""
-    logits = logits_of(model, inputs)
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+def language_loss(model: Decoder, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | float]:
+    """Mean negative log likelihood in nats per token, and the losses that layers ask for besides.
+
+    A GPU computes the model in bfloat16.
+    """
+    logits, asked = logits_of(model, inputs, with_loss=True)
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten()), asked
 
 
 def training_step(
-    loss_of: Callable[..., Tensor],
+    loss_of: Callable[..., tuple[Tensor, Tensor | float]],
     model: Decoder,
     optimizer: torch.optim.Optimizer,
     batch: tuple[Tensor, Tensor],
@@ -224,11 +228,12 @@ def training_step(
     for tokens in parts:
         inputs, targets = (to_device(some, device) for some in tokens)
         share = len(inputs) / case.batch_sequences
-        loss = loss_of(model, inputs, targets)
-        (share * (loss + model.auxiliary_loss())).backward()
+        loss, asked = loss_of(model, inputs, targets)
+        (share * (loss + asked)).backward()
         total += share * loss.detach()
     torch.nn.utils.clip_grad_norm_(model.parameters(), case.optimization.gradient_clip)
     optimizer.step()
+    model.after_step()
     return total
 
 
@@ -261,6 +266,7 @@ def schedule(step: int, steps: int, optimization: Optimization) -> float:
 def adamw(model: Decoder, optimization: Optimization) -> torch.optim.AdamW:
     """Backbone matrices with weight decay, vectors without, each table at a rate of its own."""
     tables = {id(table) for table in model.tables()}
+    rates = table_rates(model, optimization)
     backbone = [p for p in model.parameters() if id(p) not in tables]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in backbone if p.dim() > 1], "weight_decay": optimization.weight_decay},
@@ -269,9 +275,9 @@ def adamw(model: Decoder, optimization: Optimization) -> torch.optim.AdamW:
     groups += [
         {
             "params": [table],
-            "lr": optimization.table_rate * table.detach().square().mean().sqrt().item(),
+            "lr": rate * table.detach().square().mean().sqrt().item(),
         }
-        for table in model.tables()
+        for table, rate in zip(model.tables(), rates, strict=True)
     ]
     return torch.optim.AdamW(
         groups,
@@ -280,6 +286,18 @@ def adamw(model: Decoder, optimization: Optimization) -> torch.optim.AdamW:
         weight_decay=0.0,
         fused=True,
     )
+
+
+def table_rates(model: Decoder, optimization: Optimization) -> list[float]:
+    """Per table of the model; raises UserError where a rate is stated for a table it does not have."""
+    names = {id(p): name.rpartition(".")[2] for name, p in model.named_parameters()}
+    own = [names[id(table)] for table in model.tables()]
+    if unknown := set(optimization.table_rates) - set(own):
+        raise UserError(
+            f"table_rates names {', '.join(sorted(unknown))}; the tables of this model are "
+            f"{', '.join(dict.fromkeys(own)) or 'none'}"
+        )
+    return [optimization.table_rates.get(name, optimization.table_rate) for name in own]
 
 
 def shape(model: Decoder, case: TrainingCase) -> dict[str, float | int | str]:

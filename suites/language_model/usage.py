@@ -14,16 +14,15 @@ SHARES = (0.0, *(2.0**-halvings for halvings in range(6, -1, -1)))  # of the ste
 
 
 class Usage:
-    """z' of every product-key router of a model: Σ over tokens and heads of g_i, float64 (N,).
+    """z' of every product-key router of a model: Σ over tokens and heads of |g_i|, float64 (N,).
 
-    PEER and PKM have one each; a model without them has no usage and no metrics.
+    Only raw scores are ever negative, and N counts the experts of all pools. A model without such a router
+    has no usage and no metrics.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.sums = {
-            router: torch.zeros(
-                router.experts, dtype=torch.float64, device=router.query.weight.device
-            )
+            router: torch.zeros(router.pool, dtype=torch.float64, device=router.query.weight.device)
             for router in model.modules()
             if isinstance(router, ProductKeyRouter)
         }
@@ -41,7 +40,7 @@ class Usage:
     def add(self, router: nn.Module, given: tuple[Tensor], routed: tuple[Tensor, Tensor]) -> None:
         assert isinstance(router, ProductKeyRouter)
         scores_THK, ids_THK = (part.detach().flatten() for part in routed)
-        self.sums[router].index_add_(0, ids_THK.long(), scores_THK.double())
+        self.sums[router].index_add_(0, ids_THK.long(), scores_THK.double().abs())
 
     def metrics(self) -> dict[str, float]:
         """Means over the model's sparse layers; empty where it has none."""

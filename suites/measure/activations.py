@@ -4,14 +4,19 @@ Unit: bytes of distinct storages, parameters and buffers left out, the input's o
 implementation keeps no less than the closed form and often more; a kernel's scratch space is not seen.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from suites.measure.meta import MetaShapes
 
 
-def saved_bytes(module: nn.Module, x: Tensor) -> int:
-    """Bytes saved for backward by one forward call of `module` on the meta input `x`."""
+def saved_bytes(
+    module: nn.Module, x: Tensor, call: Callable[[Any, Tensor], Any] = nn.Module.__call__
+) -> int:
+    """Bytes saved for backward by one `call` of `module` on the meta input `x`."""
     own = {t.untyped_storage()._cdata for t in (*module.parameters(), *module.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -23,5 +28,5 @@ def saved_bytes(module: nn.Module, x: Tensor) -> int:
 
     x = x.detach().requires_grad_(x.is_floating_point())
     with MetaShapes(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        module(x)
+        call(module, x)
     return sum(storage.nbytes() for storage in kept.values())

@@ -1,7 +1,12 @@
-"""Whether a GPU was ours and unthrottled while something was timed, by NVML. Nothing is set."""
+"""Whether a device was ours and unthrottled while something was timed. Nothing is set.
+
+A GPU is asked by NVML; of processors the kernel tells how long our threads had to wait for one.
+"""
 
 import os
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from suites.errors import UserError
@@ -15,6 +20,10 @@ THROTTLED = {
     0x80: "hardware power brake",
 }
 POWER_CAP = 0x04
+# Linux, Documentation/scheduler/sched-stats.rst: nanoseconds on a processor, nanoseconds ready to run
+# without one, turns.
+THREADS, WAITS = Path("/proc/self/task"), "schedstat"
+WAITED_AT_MOST = 0.10  # of the time; a median stands as long as few samples are disturbed
 
 
 @dataclass
@@ -26,10 +35,46 @@ class Conditions:
 
 
 class Unwatched:
-    """A CPU has no NVML: the last minute's load is recorded, and the controls tell the rest."""
+    """A system that does not say who had its processors: the last minute's load is recorded."""
+
+    def begin(self) -> None: ...
 
     def conditions(self) -> Conditions:
         return Conditions(metrics={"load_average": os.getloadavg()[0]})
+
+
+class CpuWatch:
+    """How long our threads were ready to run and others had the processors, on Linux."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        self.began_s, self.before_s = time.perf_counter(), waited_s()
+
+    def conditions(self) -> Conditions:
+        """Since `begin`."""
+        passed_s = time.perf_counter() - self.began_s
+        waited = max(0.0, waited_s() - self.before_s) / passed_s
+        reasons = []
+        if waited > WAITED_AT_MOST:
+            reasons.append(
+                f"waited for a processor for {waited:.0%} of the time: other processes had it, or a "
+                "quota was spent"
+            )
+        load = os.getloadavg()[0]
+        return Conditions(reasons, {"load_average": load, "cpu_wait_percent": 100 * waited})
+
+
+def waited_s() -> float:
+    """Of all threads of this process since each began."""
+    waits_ns = 0
+    for thread in THREADS.iterdir():
+        try:
+            waits_ns += int((thread / WAITS).read_text().split()[1])
+        except (FileNotFoundError, ProcessLookupError):  # it ended
+            continue
+    return waits_ns / 1e9
 
 
 class GpuWatch:
@@ -49,6 +94,8 @@ class GpuWatch:
 
     def processes(self) -> set[int]:
         return {p.pid for p in self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle)}
+
+    def begin(self) -> None: ...  # NVML tells the present
 
     def conditions(self) -> Conditions:
         """The state right now: ask after the queue was filled or drained, before the GPU idles."""
@@ -73,10 +120,10 @@ class GpuWatch:
         )
 
 
-def watch(device: str) -> Unwatched | GpuWatch:
+def watch(device: str) -> Unwatched | CpuWatch | GpuWatch:
     """Raises UserError on a GPU without nvidia-ml-py: unwatched times cannot be trusted."""
     if device == "cpu":
-        return Unwatched()
+        return CpuWatch() if (THREADS.parent / WAITS).exists() else Unwatched()
     import torch
 
     try:

@@ -7,6 +7,7 @@ Leaves out what `suites.measure.operators.FREE` lists. Every module is counted o
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from peer import ProductKeyRouter
 from suites.errors import UserError
 from suites.measure import census, operators
+from suites.measure.einsum import einsum_flops
 from suites.measure.meta import MetaShapes
 
 FLOPS_PER_FVCORE_COUNT = 2
@@ -148,7 +150,7 @@ def traced(module: nn.Module, x: Tensor) -> int:
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.set_op_handle(**{f"aten::{name}": nothing for name in operators.free_names()})
     analysis.set_op_handle(**{name: handle(name) for name in operators.FORMULAS})
-    analysis.set_op_handle("aten::einsum", einsum)
+    analysis.set_op_handle(**{"aten::einsum": einsum, "aten::matmul": matmul})
     with MetaShapes(), torch.no_grad():
         total = analysis.total()
     if unsupported := analysis.unsupported_ops():
@@ -185,14 +187,18 @@ def in_trace(value):
 
 
 def einsum(inputs: list, outputs: list) -> Counter:
-    """Products of an einsum: fvcore's own handle reads them from text rounded to four digits."""
-    indices = inputs[0].toIValue().split("->")[0].split(",")
-    size = {
-        index: extent
-        for term, operand in zip(indices, inputs[1].node().inputs(), strict=True)
-        for index, extent in zip(term, get_shape(operand), strict=True)
-    }
-    return Counter({"einsum": torch.Size(size.values()).numel()})
+    shapes = [get_shape(operand) for operand in inputs[1].node().inputs()]
+    flops = einsum_flops(inputs[0].toIValue(), shapes, in_trace(inputs[2]))
+    return Counter({"einsum": flops / FLOPS_PER_FVCORE_COUNT})
+
+
+def matmul(inputs: list, outputs: list) -> Counter:
+    """Products of a matmul: fvcore's own handle knows no vectors."""
+    left, right = (get_shape(operand) for operand in inputs)
+    columns = 1 if len(right) == 1 else right[-1]
+    rows = left[-2:-1] if len(right) > 1 else left[:-1]
+    batch = torch.broadcast_shapes(left[:-2], right[:-2]) if len(right) > 1 else ()
+    return Counter({"matmul": prod(batch) * prod(rows) * left[-1] * columns})
 
 
 def name_of(module: nn.Module) -> str:

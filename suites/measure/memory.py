@@ -1,6 +1,6 @@
-"""Bytes that a call asks of torch's allocator, in a pass of its own after timing.
+"""The bytes that there are, and those that a call asks of torch's allocator, in a pass after timing.
 
-On a GPU: the caching allocator's own peak. On a CPU: the running sum of the allocations and frees
+Of a call, on a GPU: the caching allocator's own peak. On a CPU: the running sum of the allocations and frees
 that torch's profiler sees, exact and repeatable. Left out on both: weights and inputs that exist
 before the call, and what libraries (cuBLAS, oneDNN, MKL) allocate on their own.
 """
@@ -8,6 +8,10 @@ before the call, and what libraries (cuBLAS, oneDNN, MKL) allocate on their own.
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import psutil
+
+from peer.memory import left_bytes
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,18 @@ class Allocation:
     peak_bytes: int
     kept_bytes: int
     reserved_bytes: int | None = None
+
+
+def available_bytes(device: str) -> int:
+    """Nine tenths of what is free, so that the machine is not driven into swapping, nor a container
+    to its limit, where it is killed."""
+    if device == "cuda":
+        from torch import cuda
+
+        return int(0.9 * cuda.mem_get_info()[0])
+    free = psutil.virtual_memory().available
+    left = left_bytes()
+    return int(0.9 * max(0, free if left is None else min(free, left)))
 
 
 def allocation(device: str, run: Callable[[], Any]) -> Allocation:

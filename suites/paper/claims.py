@@ -37,6 +37,7 @@ from suites.paper.evidence import (
 from suites.records.record import ResultFile
 from suites.tables.sheet import Sheet
 from suites.tables.table1 import SETS
+from suites.tables.whole import whole
 
 NATS = "nats/token"
 
@@ -56,7 +57,11 @@ class Claim:
     tolerance: float = LOSS_TOLERANCE_NATS
 
     def judged(self, file: ResultFile | None) -> Judgement:
-        found = [] if file is None else self.evidence(file)
+        if file is None:
+            found: Evidence = []
+        else:
+            with whole([file]):
+                found = self.evidence(file)
         if isinstance(found, str):
             return Judgement(f"undecided ({found})", None)
         return judge(found, self.kind, self.effect, self.tolerance)
@@ -198,14 +203,23 @@ CLAIMS: tuple[Claim, ...] = (
 SUITES = tuple(dict.fromkeys(claim.suite for claim in CLAIMS))
 
 
-def sheet(profile: str, files: Mapping[str, Sequence[ResultFile | None]]) -> Sheet:
-    """A row per claim and per file of its suite; a claim whose suite has none was not run."""
-    rows = [row(claim, file) for claim in CLAIMS for file in files.get(claim.suite, [None])]
+def sheet(
+    profile: str,
+    files: Mapping[str, Sequence[ResultFile | None]],
+    chosen: Sequence[Claim] = CLAIMS,
+    title: str = "The paper's claims",
+    note: str = "paper: its effect at 6e18 and 2e19 FLOPs on C4, another scale than ours",
+) -> Sheet:
+    """A row per claim and per file of its suite; a claim whose suite has none was not run.
+
+    `note` says what column "paper" holds.
+    """
+    rows = [row(claim, file) for claim in chosen for file in files.get(claim.suite, [None])]
     frame = pd.DataFrame(rows)
     words = frame["verdict"].str.replace(r" \(.*", "", regex=True)
     counts = ", ".join(f"{(words == word).sum()} {word}" for word in sorted(set(words)))
     return Sheet(
-        title=f"The paper's claims, profile {profile}",
+        title=f"{title}, profile {profile}",
         name="",
         frame=frame,
         formats=dict.fromkeys(("paper", "ours", "low", "high"), "+.4f"),
@@ -216,7 +230,7 @@ def sheet(profile: str, files: Mapping[str, Sequence[ResultFile | None]]) -> She
             "low and high bound its 95 % interval; reproduced: the interval lies below 0",
             "not reproduced: it lies above 0, or leaves nothing half as large as the paper's effect",
             "n seeds would find the paper's effect 9 times in 10",
-            "paper: its effect at 6e18 and 2e19 FLOPs on C4, another scale than ours",
+            note,
         ],
     )
 

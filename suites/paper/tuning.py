@@ -22,7 +22,7 @@ from suites.sweep.experiment import Arm, Profile
 SEEDS = (1000, 1001)
 WITHOUT_TABLES = (3e-3, 4e-3, 6e-3, 8e-3, 1e-2, 1.2e-2, 1.6e-2, 2e-2, 2.4e-2)
 WITH_TABLES = tuple(product((5e-3, 8e-3, 1.25e-2), (1.5, 4.0, 10.0)))
-
+WITH_A_TABLE = ("peer", "pkm", "sparsely_gated_linear", "memory_plus", "ultramem_v2")
 
 # Larger models take smaller rates: the grid of a profile is that of tiny times this.
 SCALE = {"smoke": 1.0, "tiny": 1.0, "small": 0.25, "paper": 0.1}
@@ -30,7 +30,7 @@ SCALE = {"smoke": 1.0, "tiny": 1.0, "small": 0.25, "paper": 0.1}
 
 def trials(arm: Arm, scale: float = 1.0) -> tuple[Arm, ...]:
     """`arm` at every rate of its grid; a method without tables has nothing to try a table rate on."""
-    has_tables = arm.layer in ("peer", "pkm")
+    has_tables = arm.layer in WITH_A_TABLE
     grid = WITH_TABLES if has_tables else tuple((rate, 1.0) for rate in WITHOUT_TABLES)
     return tuple(
         arm.model_copy(

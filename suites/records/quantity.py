@@ -41,6 +41,8 @@ SUFFIXES: dict[str, Quantity] = {
     "usage_percent": Quantity("loss", higher_is_worse=False),
     "perplexity": Quantity("loss"),
     "relative_error": Quantity("loss"),
+    "preactivation_std": Quantity("loss"),
+    "output_over_residual": Quantity("loss"),
 }
 
 # Not judged: they follow from the case or from a metric that is.
@@ -59,6 +61,7 @@ FOLLOWS = {
     },
     "bits_per_byte": "loss_nats",
     "bytes_per_s": "median_s",
+    "cpu_wait_percent": "the machine",
     "epochs": "tokens",
     "evaluation_tokens": "the case",
     "floor_s": "the roof",
@@ -85,6 +88,10 @@ FOLLOWS = {
     "validation_bits_per_byte": "validation_loss_nats",
     "validation_perplexity": "validation_loss_nats",
 }
+
+
+def has_unit(metric: str) -> bool:
+    return metric in FOLLOWS or metric.endswith(tuple(SUFFIXES))
 
 
 def quantity(metric: str) -> Quantity | None:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from suites.records.quantity import has_unit
+
 SCHEMA_VERSION: Literal[1] = 1
 
 Status = Literal["ok", "oom", "error", "diverged", "skipped", "invalid"]
@@ -65,6 +67,13 @@ class Record(Model):
     def failure_has_a_reason(self) -> "Record":
         if self.status != "ok" and not self.reason:
             raise ValueError(f"a record with status {self.status!r} needs a reason")
+        return self
+
+    @model_validator(mode="after")
+    def units_are_of_numbers(self) -> "Record":
+        for name, value in self.metrics.items():
+            if isinstance(value, str) and has_unit(name):
+                raise ValueError(f"metric {name!r} must be a number; got {value!r}")
         return self
 
     @property

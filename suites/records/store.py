@@ -86,19 +86,24 @@ def read(path: Path) -> ResultFile:
 def parse(text: str, path: Path) -> ResultFile:
     """The result file with this text; `path` names it in the errors of `read`."""
     try:
-        body = json.loads(text)
-    except ValueError as error:
+        body = json.loads(text, parse_constant=refused)
+        if not isinstance(body, dict):
+            raise UserError(f"{path} holds a {type(body).__name__} and not a result file")
+        given, own = body.pop("sha256", None), digest(body)
+    except (ValueError, RecursionError) as error:  # also a lone surrogate, which no digest has
         raise UserError(
             f"{path} is not a whole JSON file ({error}); delete it and run again"
         ) from error
-    if not isinstance(body, dict):
-        raise UserError(f"{path} holds a {type(body).__name__} and not a result file")
-    if body.pop("sha256", None) != digest(body):
+    if given != own:
         raise UserError(f"{path} does not match its checksum: results are never edited by hand")
     try:
         return ResultFile.model_validate(upgraded(path, body))
     except ValidationError as error:
         raise UserError(f"{path} does not fit the schema: {error}") from error
+
+
+def refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def upgraded(path: Path, body: dict) -> dict:
@@ -112,6 +117,11 @@ def upgraded(path: Path, body: dict) -> dict:
 
 
 def write_text(path: Path, text: str, *, replace: bool = True) -> None:
+    """As `write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode(), replace=replace)
+
+
+def write_bytes(path: Path, content: bytes, *, replace: bool = True) -> None:
     """Writes beside `path`, syncs, renames: readers and crashes see the old file or the new one.
 
     Raises UserError where the disk is full or the path not writable, and FileExistsError where
@@ -121,8 +131,8 @@ def write_text(path: Path, text: str, *, replace: bool = True) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)

@@ -1,5 +1,6 @@
 """The `run` verb of a training suite, and the options that every verb of training takes."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,19 @@ import click
 
 from suites.errors import UserError
 from suites.sweep.experiment import Profile
+
+
+class Finite(click.FloatRange):
+    """A range without the numbers that are in none, NaN, and in any, infinity."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        number = super().convert(value, param, context)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, context)
+        return number
+
 
 OPTIONS = (
     click.option(
@@ -37,7 +51,7 @@ OPTIONS = (
     click.option(
         "--checkpoint-interval",
         "checkpoint_interval_s",
-        type=click.FloatRange(min=0),
+        type=Finite(min=0),
         default=120,
         show_default=True,
         help="seconds between two checkpoints of a run; shorter runs write none",
@@ -78,10 +92,10 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
         multiple=True,
         help="only these layers, registered ones outside the profile too; repeatable",
     )
-    @click.option("--seeds", type=click.IntRange(min=1), help="number of seeds")
+    @click.option("--seeds", type=click.IntRange(1, 1000), help="number of seeds")
     @click.option(
         "--budget",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Finite(min=0, min_open=True),
         help="training FLOPs per run, instead of the profile's",
     )
     @how_options

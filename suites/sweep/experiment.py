@@ -4,7 +4,7 @@ import json
 from itertools import product
 from typing import Literal
 
-from pydantic import Field, JsonValue, PositiveFloat
+from pydantic import Field, JsonValue, PositiveFloat, PositiveInt
 
 from suites.errors import UserError
 from suites.language_model.case import Backbone, Optimization, TrainingCase
@@ -28,17 +28,38 @@ class Arm(Model):
         description="times the profile's budget, where an experiment matches something else",
     )
 
+    tuned_dim: PositiveInt | None = Field(
+        default=None, description="width at which the learning rate was tuned; None: any"
+    )
+    width_power: float = Field(
+        default=0.0, description="the learning rate goes with (width / tuned_dim) to this power"
+    )
+
+    def optimization_at(self, dim: int) -> Optimization:
+        """That of a model of width `dim`; the learning rate has three digits."""
+        if self.tuned_dim is None:
+            return self.optimization
+        rate = self.optimization.learning_rate * (dim / self.tuned_dim) ** self.width_power
+        return self.optimization.model_copy(update={"learning_rate": float(f"{rate:.3g}")})
+
 
 class Profile(Model):
     """The numbers of an experiment at one scale; tables say which profile made them.
 
-    Every arm is trained in every backbone at every budget with every seed.
+    Every arm is trained in every backbone of a budget with every seed.
     """
 
     arms: tuple[Arm, ...]
     backbones: tuple[Backbone, ...]
     budgets_flops: tuple[float, ...]
+    ladders: dict[float, tuple[Backbone, ...]] = Field(
+        default={}, description="backbones of single budgets; the others take `backbones`"
+    )
     batch_sequences: int
+    batches: dict[float, int] = Field(
+        default={},
+        description="sequences per batch of single budgets; the others `batch_sequences`",
+    )
     evaluation_tokens: int
     seeds: tuple[int, ...]
     device: Literal["cpu", "cuda"]
@@ -73,9 +94,9 @@ class Profile(Model):
                 options=resolve_options(arm.layer, arm.options),
                 sites=(backbone.blocks // 2,) if arm.sites is None else arm.sites,
                 backbone=backbone,
-                optimization=arm.optimization,
+                optimization=arm.optimization_at(backbone.dim),
                 budget_flops=budget * arm.budget_factor,
-                batch_sequences=self.batch_sequences,
+                batch_sequences=self.batches.get(budget, self.batch_sequences),
                 evaluation_tokens=self.evaluation_tokens,
                 text=text,
                 seed=seed,
@@ -85,14 +106,16 @@ class Profile(Model):
                 micro_sequences=self.micro_sequences,
                 evaluations=evaluations,
             )
-            for seed, budget, backbone, arm in product(
-                self.seeds, self.budgets_flops, self.backbones, self.arms
-            )
+            for seed, budget in product(self.seeds, self.budgets_flops)
+            for backbone, arm in product(self.ladders.get(budget, self.backbones), self.arms)
         ]
 
 
 def planned(profiles: dict[str, Profile], profile: str, files: list[ResultFile]) -> list[str]:
-    """Ids of the cases of a complete run of `profile` on the text that `files` were made on."""
+    """Ids of the cases of a complete run of `profile` on the text that `files` were made on.
+
+    A profile with ladders is complete budget by budget: those count of which there is any record.
+    """
     if profile not in profiles:
         raise UserError(f"no profile {profile!r}; there are {', '.join(profiles)}")
     cases = [record.case for file in files for record in file.records]
@@ -100,7 +123,12 @@ def planned(profiles: dict[str, Profile], profile: str, files: list[ResultFile])
     if len(read) > 1:
         raise UserError(f"the records were made on {len(read)} texts; publish them one by one")
     text, evaluations = json.loads(read.pop())
-    chosen = profiles[profile].cases(
-        Text.model_validate(text), tuple(map(Evaluation.model_validate, evaluations))
-    )
+    begun = {case["budget_flops"] for case in cases}
+    chosen = [
+        case
+        for case in profiles[profile].cases(
+            Text.model_validate(text), tuple(map(Evaluation.model_validate, evaluations))
+        )
+        if not profiles[profile].ladders or case.budget_flops in begun
+    ]
     return [digest(case.model_dump(mode="json")) for case in chosen]

@@ -84,9 +84,11 @@ def plan_text(suite: str, profile_name: str, profile: Profile, how: How) -> str:
     tokens = sum(point.seeds * point.tokens for point in points)
     seconds = sum(point.seeds * (point.seconds + START_S) for point in points) / at_once
     rates = sorted({point.rate.source for point in points})
+    sizes = sorted({tokens_per_step(point.case) for point in points})
+    per_step = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
     totals = [
         f"{suite}, profile {profile_name}: {runs} runs on {profile.device}, {at_once} at a time",
-        f"vocabulary {vocabulary:,}, {given}; every step {tokens_per_step(points[0].case):,} tokens",
+        f"vocabulary {vocabulary:,}, {given}; every step {per_step} tokens",
         f"total {flops:.3e} training FLOPs, {tokens:.3e} tokens",
         f"largest run {max(p.memory_bytes for p in points) / 2**30:.2f} GiB",
         f"about {duration(seconds)}, {START_S:.0f} s to start each run included",

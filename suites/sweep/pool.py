@@ -1,6 +1,7 @@
 """Runs training cases, several at a time, and keeps each record the moment it exists."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -95,6 +96,7 @@ def run_cases(
     if len(todo) < len(cases):
         tqdm.write(f"{len(cases) - len(todo)} of {len(cases)} runs exist already", sys.stderr)
     stop = threading.Event()
+    jobs = max(1, min(jobs, len(todo)))
     workers = [Worker(slot + 1, stop) for slot in range(jobs)]
     idle: SimpleQueue[Worker] = SimpleQueue()
     for worker in workers:
@@ -160,7 +162,7 @@ class Worker:
         if self.process is None or self.process.poll() is not None:
             self.close()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "suites.sweep.worker"],
+                [sys.executable, "-m", "suites.sweep.worker", str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

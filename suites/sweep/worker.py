@@ -1,5 +1,6 @@
 """Runs cases, each in a process of its own: an out-of-memory kill or a crash ends that case and no other.
 
+`python -m suites.sweep.worker PARENT`, the process id of the sweep, without which it does not go on.
 Reads a job a line from standard input: {"case": …, "corpus": folder, "sets": folders, "checkpoint":
 file, "checkpoint_interval_s": …}. Writes JSON lines to standard output: progress while a job runs, its
 record, and {"ended": status, "last": line} when its process ended.
@@ -31,9 +32,9 @@ from suites.text.corpus import load
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
-def main() -> None:
+def main(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and terminates
-    die_with_parent()
+    die_with(parent)
     for line in sys.stdin:
         job = json.loads(line)
         if sys.platform != "linux":  # elsewhere a fork may not compute; the parent starts anew
@@ -44,10 +45,15 @@ def main() -> None:
         print("\n" + json.dumps({"ended": status, "last": last}), flush=True)
 
 
-def die_with_parent() -> None:
-    """So that nothing goes on computing, or writing checkpoints, after a sweep was killed."""
+def die_with(parent: int) -> None:
+    """So that nothing goes on computing, or writing checkpoints, after a sweep was killed.
+
+    A parent that died before this was asked for, while torch was imported, sends no signal any more.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def forked(job: dict[str, Any]) -> tuple[int, str]:
@@ -56,13 +62,12 @@ def forked(job: dict[str, Any]) -> tuple[int, str]:
         parent = os.getpid()
         if (child := os.fork()) == 0:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            die_with_parent()
+            die_with(parent)
             os.dup2(errors.fileno(), 2)
             status = 1
             try:
-                if os.getppid() == parent:
-                    run(job)
-                    status = 0
+                run(job)
+                status = 0
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -102,4 +107,4 @@ def say(**message: object) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

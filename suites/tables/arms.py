@@ -1,5 +1,6 @@
 """Tables of experiments that vary a layer: a row per arm and its difference to a reference."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -61,6 +62,16 @@ def parameters(rows: pd.DataFrame) -> list[float]:
     first = rows.iloc[0]
     budget = Budget(kind="parameters", reference=first["parameters"], row="the first row")
     return list(budget.check(named(rows, rows["parameters"])).values())
+
+
+def sparse_parameters(rows: pd.DataFrame) -> list[float]:
+    """Of all rows but dense ones against PEER's; a dense row has none to compare."""
+    dense = rows["method"] == "dense"
+    reference = float(rows.loc[rows["method"] == "peer", "parameters"].iloc[0])
+    budget = Budget(kind="parameters", reference=reference, row="peer")
+    gaps = budget.check(named(rows[~dense], rows.loc[~dense, "parameters"]))
+    found = iter(gaps.values())
+    return [math.nan if is_dense else next(found) for is_dense in dense]
 
 
 def within(rows: pd.DataFrame, spent: pd.Series) -> list[float]:

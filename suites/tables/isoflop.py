@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from suites.analysis.curves import CONFIDENCE, REPLICATES, Curve, curves, spikes
+from suites.analysis.curves import CONFIDENCE, REPLICATES, Curve, curves, drowned, spikes
 from suites.records.published import table1
 from suites.records.record import Record, ResultFile
 from suites.tables.sheet import Sheet
@@ -192,11 +192,11 @@ def points(title: str, curves: list[Curve], records: list[Record]) -> Sheet:
 
 
 def troubles(records: list[Record]) -> list[str]:
-    """Runs that failed, and finished ones whose loss spiked."""
+    """Runs that failed, and finished ones whose loss spiked or whose layer drowned the rest."""
     said = []
     for record in records:
         case = record.case
-        reason = spikes(record) if record.status == "ok" else record.reason
+        reason = spikes(record) or drowned(record) if record.status == "ok" else record.reason
         if reason:
             backbone = case["backbone"]
             said.append(

@@ -54,6 +54,7 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
             "method": ("method", "first"),
             "learning rate": ("learning_rate", "first"),
             "table rate": ("table_rate", "first"),
+            "table rates": ("table_rates", "first"),
             "seeds": ("seed", "nunique"),
             "parameters": ("parameters", "first"),
             "active parameters": ("active_parameters", "first"),
@@ -68,6 +69,8 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
             "peak MiB": ("peak_bytes", lambda b: b.max() / 2**20),
         }
     ).reset_index()
+    if not rows["table rates"].any():
+        rows = rows.drop(columns="table rates")
     budget = Budget(kind="training_flops", reference=float(budgets[0]))
     gaps = budget.check(
         {f"{r['arm']} at {r['commit']}": r["training FLOPs"] for _, r in rows.iterrows()}
@@ -111,6 +114,9 @@ def flat(file: ResultFile, record) -> dict:
         **record.metrics,
         # A layer without tables has no use for their rate.
         "table_rate": rates["table_rate"] if record.metrics.get("table_parameters") else None,
+        "table_rates": ", ".join(
+            f"{n} {rate:g}" for n, rate in rates.get("table_rates", {}).items()
+        ),
     }
 
 

@@ -1,20 +1,21 @@
-"""Draw results/figures from the committed records, as SVG and PNG; needs no torch."""
+"""Draw results/figures from the committed records, as SVG and PNG, or check that they agree."""
 
 from pathlib import Path
 
 import click
 
 from suites.errors import UserError
-from suites.figures import FIGURES, save
+from suites.figures import FIGURES, rendered
 from suites.records.record import ResultFile
-from suites.records.store import RESULTS, Store
+from suites.records.store import RESULTS, Store, write_bytes
 
 
 @click.command(name="figures", help=__doc__)
+@click.option("--check", is_flag=True, help="write nothing; exit 1 when a committed file differs")
 @click.option(
     "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"
 )
-def command(results: Path) -> int:
+def command(check: bool, results: Path) -> int:
     groups: dict[tuple[str, str], list[ResultFile]] = {}
     for _, file in Store(results).files("records"):
         if file.suite in FIGURES:
@@ -23,8 +24,25 @@ def command(results: Path) -> int:
         raise UserError(
             f"no records to draw under {results / 'records'}; make some with `python -m suites run`"
         )
-    for (suite, profile), files in groups.items():
-        for name, figure in FIGURES[suite](files).items():
-            for path in save(figure, results / "figures" / f"{suite}-{profile}" / name):
-                click.echo(f"wrote {path}")
+    drawn = {
+        results / "figures" / f"{suite}-{profile}" / f"{name}.{kind}": content
+        for (suite, profile), files in groups.items()
+        for name, figure in FIGURES[suite](files).items()
+        for kind, content in rendered(figure).items()
+    }
+    orphans = sorted(p for p in (results / "figures").rglob("*.*") if p not in drawn)
+    if check:
+        stale = [path for path, content in drawn.items() if committed(path) != content]
+        for path in stale:
+            click.echo(f"{path} differs from what its records give; run: python -m suites figures")
+        for path in orphans:
+            click.echo(f"{path} comes from no record; delete it, or publish its run")
+        return 1 if stale or orphans else 0
+    for path, content in drawn.items():
+        write_bytes(path, content)
+        click.echo(f"wrote {path}")
     return 0
+
+
+def committed(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None

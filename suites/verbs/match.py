@@ -3,15 +3,18 @@
 import click
 
 from suites.records.budget import KINDS, check_kind
+from suites.sweep.command import Finite
+
+WIDEST, MOST_TOKENS = 2**17, 2**31  # beyond what 64 bits address with the paper's experts
 
 
 @click.command(name="match", help=__doc__)
 @click.option(
-    "--dim", type=click.IntRange(min=1), required=True, help="width of the dense (d, 4·d)"
+    "--dim", type=click.IntRange(1, WIDEST), required=True, help="width of the dense (d, 4·d)"
 )
 @click.option("--budget", required=True, help=f"one of {', '.join(KINDS)}")
-@click.option("--tolerance", type=click.FloatRange(min=0), default=0.02, show_default=True)
-@click.option("--tokens", type=click.IntRange(min=1), default=2048, show_default=True)
+@click.option("--tolerance", type=Finite(min=0), default=0.02, show_default=True)
+@click.option("--tokens", type=click.IntRange(1, MOST_TOKENS), default=2048, show_default=True)
 @click.option("--layer", "layers", multiple=True, help="only these; repeatable")
 def command(dim: int, budget: str, tolerance: float, tokens: int, layers: tuple[str, ...]) -> int:
     """Prints what was varied and the mismatch; exits with 1 when a layer cannot meet the budget."""

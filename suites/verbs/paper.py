@@ -15,6 +15,7 @@ from suites.sweep.command import how_options
 # In the order of the paper, then what it leaves open; each takes runs of those before it.
 ARTEFACTS = (
     "isoflop",
+    "compute_trend",
     "table1",
     "number_of_experts",
     "active_experts",

@@ -7,6 +7,7 @@ import click
 from suites.errors import UserError
 from suites.records.store import RESULTS, Store, publish, read
 from suites.registry import load
+from suites.tables.whole import whole
 
 
 @click.command(name="publish", help=__doc__)
@@ -21,7 +22,8 @@ def command(run: Path, results: Path) -> int:
         raise UserError(
             f"{run} holds no records; `python -m suites run` names a folder when it ends"
         )
-    wanted = load(files[0].suite).planned(files[0].profile, files)
+    with whole(files):
+        wanted = load(files[0].suite).planned(files[0].profile, files)
     click.echo(f"wrote {publish(Store(results), files, wanted)}")
     click.echo("rebuild the tables with: python -m suites tables")
     return 0

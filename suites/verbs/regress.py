@@ -33,7 +33,7 @@ def command(
     Exit status: 0 nothing slower, 1 slower, more, failed or removed, 2 usage, 3 undecided or
     invalid, 4 nothing measured.
     """
-    from suites.measure.lock import exclusive
+    from suites.measure.lock import measuring
     from suites.regress.run import Plan, run_gate
 
     repository = Repository(RESULTS.parent)
@@ -51,7 +51,7 @@ def command(
         exact=exact,
         seed=seed,
     )
-    with exclusive(f"regress-{device}"):
+    with measuring(device):
         rows, notes, folder = run_gate(plan, repository, Store(RESULTS))
     click.echo(render(rows, notes, form))
     click.echo(f"wrote gate.md and gate.json in {folder}", err=True)

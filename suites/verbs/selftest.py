@@ -13,7 +13,13 @@ DETECTED_AT_LEAST = 0.90
 
 
 @click.command(name="selftest", help=__doc__)
-@click.option("--gates", default=1000, show_default=True, help="simulated gates per slowdown")
+@click.option(
+    "--gates",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="simulated gates per slowdown",
+)
 @click.option("--simulate", is_flag=True, help="the simulation only: no quiet machine needed")
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda"]), help="default: cuda where there is one"
@@ -46,7 +52,7 @@ def simulated(gates: int) -> bool:
 
 def measured(device: str) -> bool:
     """The checked-out commit against itself, and against itself made slower."""
-    from suites.measure.lock import exclusive
+    from suites.measure.lock import measuring
     from suites.regress.run import Plan, run_gate
 
     repository = Repository(RESULTS.parent)
@@ -54,7 +60,7 @@ def measured(device: str) -> bool:
     passed = True
     for slowdown in (0.0, *SLOWDOWNS):
         plan = Plan(base=commit, head=commit, device=device, quick=True, slowdown=slowdown)
-        with exclusive(f"regress-{device}"):
+        with measuring(device):
             rows, _, _ = run_gate(plan, repository, Store(RESULTS))
         timed = [row for row in rows if row.metric == "median_s"]
         alarms = {row.cell for row in timed if row.verdict == "SLOWER"}

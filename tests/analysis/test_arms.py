@@ -133,8 +133,8 @@ def test_hk_is_the_product_and_the_figure_has_a_line_for_each() -> None:
     (sheet,) = TABLES["active_experts"]([file("active_experts", *records)])
     assert sheet.frame["hk"].tolist() == [8, 8, 16, 16]
     (figure,) = FIGURES["active_experts"]([file("active_experts", *records)]).values()
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert labels == ["hk = 8", "hk = 16"]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["PEER hk = 8", "PEER hk = 16"]
     assert figure.axes[0].get_xlabel() == "heads h"
 
 

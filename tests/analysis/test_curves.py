@@ -11,7 +11,7 @@ from suites.errors import UserError
 from suites.figures import FIGURES, save
 from suites.records.record import Record, ResultFile
 from suites.tables import TABLES
-from tests.records.conftest import result_file
+from tests.lab import result_file
 
 BEST = {"dense": 1e5, "peer": 3e5}  # compute-optimal parameters
 LOWEST = {"dense": 2.0, "peer": 1.9}

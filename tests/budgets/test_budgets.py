@@ -19,7 +19,19 @@ def test_chinchilla(row) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("layer", ["dense_glu", "topk_moe", "pkm", "peer"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "dense_glu",
+        "topk_moe",
+        "pkm",
+        "peer",
+        "fine_grained_moe",
+        "sparsely_gated_linear",
+        "memory_plus",
+        "ultramem_v2",
+    ],
+)
 def test_a_match_keeps_its_budget(layer: str, kind: str) -> None:
     budget = dense_budget(kind, 256, 512, 0.1)
     found = match(layer, 256, budget, 512)

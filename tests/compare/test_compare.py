@@ -14,7 +14,7 @@ from suites.errors import UserError
 from suites.records.commits import Repository
 from suites.records.record import Code, Record
 from suites.records.store import write
-from tests.records.conftest import Lab, environment, methods, result_file, training
+from tests.lab import Lab, environment, methods, result_file, training
 
 LOSS, SPEED, FLOPS = "validation_loss_nats", "tokens_per_s", "forward_flops_per_token"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from suites.compare.history import change_points
-from tests.records.conftest import Lab, environment, methods
+from tests.lab import Lab, environment, methods
 
 
 def test_change_points() -> None:

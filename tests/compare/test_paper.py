@@ -9,7 +9,7 @@ from suites.compare.paper import compare_paper
 from suites.compare.sides import Side
 from suites.errors import UserError
 from suites.records.store import Store
-from tests.records.conftest import methods, result_file, training
+from tests.lab import methods, result_file, training
 
 ROOT = Path(__file__).resolve().parents[2]
 

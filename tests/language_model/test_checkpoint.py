@@ -1,6 +1,7 @@
 """A run killed at any moment ends with the bits of one that was never killed."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def worker(corpus: Corpus, checkpoint: Path) -> subprocess.Popen:
         threads=1,
     )
     child = subprocess.Popen(
-        [sys.executable, "-m", "suites.sweep.worker"],
+        [sys.executable, "-m", "suites.sweep.worker", str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

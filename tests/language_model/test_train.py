@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from peer import PEER
 from suites.errors import UserError
+from suites.language_model.activity import activity
 from suites.language_model.batches import Batches
 from suites.language_model.case import Backbone, Optimization, TrainingCase
 from suites.language_model.decoder import Decoder
@@ -23,6 +25,10 @@ SMALL = {
     "peer": {"experts": 256, "dim_key": 16},
     "expert_choice": {"experts": 8},
     "topk_moe": {"experts": 8},
+    "fine_grained_moe": {"experts": 16},
+    "ultramem_v2": {"experts": 256, "topk": 8},
+    "memory_plus": {"memories": 256, "topk": 8},
+    "sparsely_gated_linear": {"experts": 64, "dim_key": 16},
 }
 QUERY_NORM = {"peer": {"query_norm": None}}
 
@@ -90,6 +96,15 @@ def test_a_compiled_run_is_the_same_run(corpus: Corpus, monkeypatch: pytest.Monk
     assert compiled.status == "ok", compiled.reason
     assert compiled.case["compiled"] is True
     assert compiled.series == eager.series
+
+
+def test_a_step_moves_the_balancing_bias_once() -> None:
+    model = decoder("fine_grained_moe")
+    (layer,) = [layer for layer in model.layers() if hasattr(layer, "bias")]
+    model(torch.randint(0, 256, (2, 32)))
+    model.after_step()
+    assert layer.bias.abs().max().item() == pytest.approx(layer.bias_rate)
+    assert not layer.load.any()
 
 
 @pytest.mark.parametrize("layer", ["dense", "peer"])
@@ -220,3 +235,37 @@ def test_bad_decoders(changes: dict, message: str) -> None:
     )
     with pytest.raises(ValueError, match=message):
         Decoder(backbone, 256, "dense", {}, changes.get("sites", (1,)))
+
+
+def test_a_table_may_have_a_rate_of_its_own() -> None:
+    model = decoder("peer")
+    apart = Optimization(learning_rate=1e-3, table_rate=3.0, table_rates={"down": 0.5})
+    rates = [
+        group["lr"] * p.numel() ** 0.5 / p.detach().norm().item()
+        for group in adamw(model, apart).param_groups
+        for p in group["params"]
+        if any(p is table for table in model.tables())
+    ]
+    assert rates == pytest.approx([0.5, 3.0])
+    wrong = apart.model_copy(update={"table_rates": {"values": 1.0}})
+    with pytest.raises(UserError, match="names values; the tables of this model are down, up"):
+        adamw(model, wrong)
+    assert "table_rates" not in Optimization(learning_rate=1e-3).model_dump(mode="json")
+
+
+def test_activations_are_those_of_the_layer() -> None:
+    model = decoder("peer").eval()
+    tokens = torch.randint(256, (2, BACKBONE.context))
+    (layer,) = [ffw for ffw in model.layers() if isinstance(ffw, PEER)]
+    inputs = []
+    hook = layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0].flatten(0, 1)))
+    found = activity(model, tokens)
+    hook.remove()
+    (x,) = inputs
+    dots = torch.einsum("tpd,td->tp", layer.down[layer.selected(x).flatten(1)], x)
+    assert found["preactivation_std"] == pytest.approx(dots[:256].std().item(), rel=1e-5)
+    with torch.no_grad():
+        layer.up.mul_(1e4)
+    louder = activity(model, tokens)["output_over_residual"]
+    assert louder > 100 * found["output_over_residual"]
+    assert set(activity(decoder("dense").eval(), tokens)) == {"output_over_residual"}

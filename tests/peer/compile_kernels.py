@@ -1,7 +1,8 @@
-"""Compiles every shipped kernel configuration without a device and prints a JSON line for each.
+"""Compiles what the launchers would launch on a GPU, without one, and prints a JSON line for each.
 
-Run as a script in a process of its own: the tests beside it interpret the kernels, and a process
-does either.
+The launchers run on CPU tensors under a driver that names a GPU: Triton specialises every argument
+as it would there, compiles, and the launch itself is left out. Run as a script in a process of its
+own: the tests beside it interpret the kernels, and a process does either.
 """
 
 import json
@@ -10,89 +11,106 @@ import subprocess
 import sys
 import tempfile
 
-import triton
+import torch
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.backends.driver import DriverBase
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
 
-from peer.kernels import dots, fused, launch, runs, selection, sums
+from peer import kernels
+from peer.optim import AdamWStep, RowAdagradStep
 
-FLOATS = {"bf16": "*bf16", "fp32": "*fp32"}
-ITEM_BYTES = {"bf16": 2, "fp32": 4}
-SCALARS = {
-    "x_ptr": None,
-    "table_ptr": None,
-    "down_ptr": None,
-    "up_ptr": None,
-    "gate_ptr": None,
-    "query_ptr": None,
-    "keys_ptr": None,
-    "rows_ptr": None,
-    "out_ptr": None,
-    "ids_ptr": "*i32",
-    "order_ptr": "*i32",
-    "bounds_ptr": "*i32",
-    "touched_ptr": "*i64",
-    "stairs_ptr": "*i32",
-    "scores_ptr": None,
-    "weights_ptr": "*fp32",
-    "hidden_ptr": "*fp32",
-    "gates_ptr": "*fp32",
-    "partial_ptr": "*fp32",
-    "mean_ptr": "*fp32",
-    "square_ptr": "*fp32",
-}
-REALS = {"rate", "shrink", "mean_keep", "mean_take", "square_keep", "square_take", "scale", "eps"}
+T, P, N = 64, 128, 4096
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
-def cases():
-    """Kernel, constexprs, pointer types that differ, warps (or warps by dtype): what the launchers
-    use at the paper's sizes.
-    """
-    for D in (256, 1024):
-        columns = launch.column_block(D, 512)
-        rows = launch.rows_at_once(columns)
-        tile = {"ROWS": rows, "COLUMNS": columns}
-        warps = launch.warps(rows * columns)
-        for sorted_pairs in (False, True):
-            constants = {"SORTED": sorted_pairs, "PAIRS": rows, "COLUMNS": columns}
-            kernel = dots.gathered_dot_kernel
-            yield kernel, constants, {"out_ptr": "*fp32"}, launch.warps(2 * rows * columns)
-        yield sums.weighted_sum_kernel, tile, {}, warps
-        yield runs.pieces_kernel, tile, {}, warps
-        for step, columns in runs.STEP_COLUMNS.items():
-            columns = launch.column_block(D, columns)
-            rows = launch.rows_at_once(columns)
-            for listed in (False, True) if step == "none" else (False,):
-                finish = {"STEP": step, "LISTED": listed, "COLUMNS": columns}
-                pointers = {} if listed else {"touched_ptr": "*i32"}
-                constants = {"EXPERTS": runs.EXPERTS_PER_PROGRAM, "ROWS": rows} | finish
-                yield runs.runs_kernel, constants, pointers, launch.warps(rows * columns)
-                yield runs.combine_kernel, finish, pointers, 4
-        columns = triton.next_power_of_2(D)
-        rows = launch.rows_at_once(columns)
-        for activation, gated in (("gelu", False), ("silu", True), ("relu", False)):
-            constants = {"ACTIVATION": activation, "GATED": gated, "ROWS": rows, "COLUMNS": columns}
-            yield fused.fused_experts_kernel, constants, {}, launch.warps(rows * columns)
-    for K in (16, 32):
-        constants = selection.tile(K, 64) | {"NONLINEARITY": "softmax"}
-        warps = {dtype: selection.warps(K, size) for dtype, size in ITEM_BYTES.items()}
-        yield selection.retrieve_kernel, constants, {"scores_ptr": "*fp32"}, warps
+class Named(DriverBase):
+    """A driver that knows its target and nothing else."""
+
+    def __init__(self, target: GPUTarget) -> None:
+        self.target = target
+
+    @classmethod
+    def is_active(cls) -> bool:
+        return True
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int = 0) -> int:
+        return 0
+
+    def map_python_to_cpp_type(self, kind: str) -> str:
+        return kind
+
+    def get_benchmarker(self):
+        raise NotImplementedError
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cpu")
 
 
-def source(kernel, constants: dict, pointers: dict, dtype: str) -> ASTSource:
-    types = SCALARS | pointers
-    signature = {}
-    for name in kernel.arg_names:
-        if name in constants:
-            signature[name] = "constexpr"
-        elif name.endswith("_ptr"):
-            signature[name] = types[name] or FLOATS[dtype]
-        else:
-            signature[name] = "fp32" if name in REALS else "i32"
-    places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
-    pointers_at = [i for i, name in enumerate(kernel.arg_names) if name.endswith("_ptr")]
-    aligned = {(i,): [["tt.divisibility", 16]] for i in pointers_at}
-    return ASTSource(kernel, signature, places, aligned)
+def record(target: GPUTarget) -> list:
+    """From now on a launch compiles for `target` and joins the list returned instead of running."""
+    driver.set_active(Named(target))
+    launches = []
+    run = JITFunction.run
+
+    def compiled(self, *args, grid, warmup, **options):
+        launches.append(run(self, *args, grid=grid, warmup=True, **options))
+        return launches[-1]
+
+    JITFunction.run = compiled
+    return launches
+
+
+def launch_experts(D: int, dtype: torch.dtype, glu: bool) -> None:
+    def zeros(*shape, kind=dtype):
+        return torch.zeros(shape, dtype=kind)
+
+    ids = zeros(T, P, kind=torch.int32)
+    x, scores, table, gate = zeros(T, D), zeros(T, P), zeros(N, D), zeros(N, D) if glu else None
+    hidden, gates = (zeros(T, P, kind=torch.float32) for _ in range(2))
+    gates = gates if glu else gates.new_empty(0)
+    activation = "silu" if glu else "gelu"
+    order = experts = ids.flatten()
+    kernels.fused_experts(x, ids, scores, table, table, gate, activation)
+    for tokens in (x, zeros(4096, D)):  # few tokens share their pairs among programs
+        rows = tokens.shape[0]
+        many = zeros(rows, P, kind=torch.int32)
+        kernels.weighted_sum(
+            zeros(rows, P, kind=torch.float32), table, many, (hidden, gate) if glu else None
+        )
+    pairs = scores, table, order, experts
+    kernels.pair_gradients(x, *pairs, hidden, gates, activation)
+    for touched in (None, torch.arange(3)):
+        kernels.experts_gradients(
+            x, x, scores, table, gate, order, experts, touched, hidden, gates, activation
+        )
+        kernels.bag_gradients(x, *pairs, touched, True, True)
+    kernels.bag_gradients(x, *pairs, None, True, False)
+    wide = zeros(N, D, kind=torch.float32)
+    settings = {"lr": 0.1, "eps": 1e-8}
+    for step in (
+        AdamWStep(
+            mean=wide,
+            square=wide,
+            step=torch.ones(()),
+            betas=(0.9, 0.999),
+            weight_decay=0.1,
+            **settings,
+        ),
+        RowAdagradStep(square=wide[:, 0].contiguous(), **settings),
+    ):
+        kernels.update_rows(table, hidden, x, order, experts, step)
+
+
+def launch_router(topk: int, dtype: torch.dtype) -> None:
+    query, keys = torch.zeros(T, 8, 128, dtype=dtype), torch.zeros(2, 1024, 64, dtype=dtype)
+    kernels.retrieve(query, keys, topk, "softmax")
 
 
 def nvidia_usage(ptx: str, capability: int) -> dict[str, int]:
@@ -126,17 +144,21 @@ def amd_usage(assembly: str) -> dict[str, int]:
 
 
 def main(targets: list[str]) -> None:
-    for name in targets:
-        amd = name.startswith("gfx")
-        target = GPUTarget("hip", name, 64) if amd else GPUTarget("cuda", int(name[3:]), 32)
-        for kernel, constants, pointers, shared_warps in cases():
-            for dtype in FLOATS:
-                warps = shared_warps[dtype] if isinstance(shared_warps, dict) else shared_warps
-                compiled = triton.compile(
-                    source(kernel, constants, pointers, dtype),
-                    target=target,
-                    options={"num_warps": warps},
-                )
+    (name,) = targets
+    amd = name.startswith("gfx")
+    target = GPUTarget("hip", name, 64) if amd else GPUTarget("cuda", int(name[3:]), 32)
+    launches = record(target)
+    for dtype, kind in DTYPES.items():
+        cases = [
+            (launch_experts, f"d={D} glu={glu}", (D, kind, glu))
+            for D in (256, 1024, 2048)
+            for glu in (False, True)
+        ]
+        cases += [(launch_router, f"topk={K}", (K, kind)) for K in (2, 16, 32)]
+        for launcher, what, arguments in cases:
+            launches.clear()
+            launcher(*arguments)
+            for compiled in {launched.hash: launched for launched in launches}.values():
                 usage = (
                     amd_usage(compiled.asm["amdgcn"])
                     if amd
@@ -144,11 +166,13 @@ def main(targets: list[str]) -> None:
                 )
                 row = {
                     "target": name,
-                    "kernel": kernel.__name__,
-                    "dtype": dtype,
-                    "constants": constants,
-                    "warps": warps,
+                    "kernel": compiled.metadata.name,
+                    "case": f"{dtype} {what}",
+                    "warps": compiled.metadata.num_warps,
                     "shared_bytes": compiled.metadata.shared,
+                    "narrow_loads": len(
+                        re.findall(r"ld\.global[\w.:]*\.[bu]16 ", compiled.asm.get("ptx", ""))
+                    ),
                 }
                 print(json.dumps(row | usage), flush=True)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from peer import choice, functional, reference
+from peer import functional, reference
 from tests.peer.cases import (
     assert_near_truth,
     experts_inputs,
@@ -10,7 +10,7 @@ from tests.peer.cases import (
     reference_experts,
 )
 
-ENGINES = ["aten", "triton"]
+ENGINES = ["aten", "native", "triton"]
 
 
 def check(impl, inputs, grad, activation, dtype, **options):
@@ -22,7 +22,7 @@ def check(impl, inputs, grad, activation, dtype, **options):
 
 @pytest.mark.parametrize("impl", ENGINES)
 @pytest.mark.parametrize("glu", [False, True])
-@pytest.mark.parametrize("activation", ["gelu", "relu", "silu"])
+@pytest.mark.parametrize("activation", ["gelu", "relu", "silu", "none"])
 def test_activations(activation, glu, impl, kernel_device, nan_filled):
     torch.manual_seed(0)
     inputs, grad = experts_inputs(7, 5, 40, 9, torch.float32, kernel_device, glu)
@@ -41,17 +41,7 @@ def test_sizes_and_routing(T, P, D, N, table_grad, kind, impl, kernel_device, na
     check(impl, inputs, grad, "gelu", torch.float32, table_grad=table_grad)
 
 
-@pytest.mark.parametrize("glu", [False, True])
-@pytest.mark.parametrize("kind", ["uniform", "same"])
-def test_expert_order_forward(kind, glu, kernel_device, monkeypatch, nan_filled):
-    """The hybrid: dots in expert order, then a token-major sum, as many tokens use."""
-    monkeypatch.setitem(choice.EXPERT_ORDER_PAIRS, "triton", 0)
-    torch.manual_seed(0)
-    inputs, grad = experts_inputs(13, 5, 40, 9, torch.float32, kernel_device, glu, kind)
-    check("triton", inputs, grad, "gelu", torch.float32)
-
-
-@pytest.mark.parametrize("impl", ENGINES)
+@pytest.mark.parametrize("impl", ["aten", "triton"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision(dtype, impl, kernel_device):
     torch.manual_seed(0)
@@ -70,23 +60,21 @@ def test_a_million_experts_touched_rows_only(impl, kernel_device):
 
 
 @pytest.mark.parametrize("impl", ENGINES)
-@pytest.mark.parametrize("expert_order", [False, True])
-def test_tables_beyond_2_to_the_31_elements(impl, expert_order, kernel_device, monkeypatch):
+def test_tables_beyond_2_to_the_31_elements(impl, kernel_device):
     """2048² experts, N·D = 2³²: the same bits as a table that holds only the rows in use.
 
     Memory that is never written costs nothing, so the tables take a few pages. Interpreted kernels do
     not overflow: there this shows the ATen path and the logic, on a GPU the offsets too.
     """
-    if expert_order:
-        monkeypatch.setitem(choice.EXPERT_ORDER_PAIRS, impl, 0)
     torch.manual_seed(0)
     N, D, T, P = 2048**2, 1024, 3, 4
-    inputs, grad = experts_inputs(T, P, D, T * P, torch.bfloat16, kernel_device)
+    dtype = torch.float32 if impl == "native" else torch.bfloat16
+    inputs, grad = experts_inputs(T, P, D, T * P, dtype, kernel_device)
     used = torch.cat((torch.tensor([0, 2**21 - 1, 2**21]), torch.arange(N - 9, N)))
     order = torch.randperm(T * P).view(T, P)
     far = {"ids": used[order].to(kernel_device)}
     for name in ("down", "up"):
-        table = torch.empty(N, D, dtype=torch.bfloat16, device=kernel_device)
+        table = torch.empty(N, D, dtype=dtype, device=kernel_device)
         table[used.to(kernel_device)] = inputs[name]
         far[name] = table.requires_grad_()
     near = {"ids": order.to(kernel_device)}
@@ -104,13 +92,14 @@ def test_tables_beyond_2_to_the_31_elements(impl, expert_order, kernel_device, m
         assert torch.equal(one, other)
 
 
-def test_float64_gradcheck():
+@pytest.mark.parametrize("impl", ["aten", "native"])
+def test_float64_gradcheck(impl):
     inputs, _ = experts_inputs(3, 4, 5, 6, torch.float64, "cpu", glu=True)
     ids = inputs.pop("ids")
     leaves = [t.requires_grad_() for t in inputs.values()]
 
     def function(x, scores, down, up, gate):
-        return functional.experts(x, ids, scores, down, up, gate, activation="silu", impl="aten")
+        return functional.experts(x, ids, scores, down, up, gate, activation="silu", impl=impl)
 
     assert torch.autograd.gradcheck(function, leaves)
 
@@ -118,9 +107,9 @@ def test_float64_gradcheck():
 @pytest.mark.parametrize("impl", ENGINES)
 def test_long_runs_repeat_bit_for_bit(impl, kernel_device, monkeypatch, nan_filled):
     if impl == "triton":
-        from peer.kernels import runs
+        from peer.kernels import launch
 
-        monkeypatch.setattr(runs, "longest_run", lambda pairs: 8)
+        monkeypatch.setattr(launch, "piece", lambda pairs: 4)
     torch.manual_seed(0)
     for kind in ("same", "skewed"):
         inputs, grad = experts_inputs(29, 5, 24, 9, torch.float32, kernel_device, kind=kind)
@@ -177,8 +166,11 @@ def test_no_tokens(impl, kernel_device):
     assert not got["down"].any()
 
 
-@pytest.mark.parametrize("impl", ENGINES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("impl", "dtype"),
+    [(impl, torch.float32) for impl in ENGINES]
+    + [("aten", torch.bfloat16), ("triton", torch.bfloat16)],
+)
 @pytest.mark.parametrize("kind", ["uniform", "same"])
 def test_bag(kind, dtype, impl, kernel_device, nan_filled):
     inputs, grad = experts_inputs(11, 6, 40, 9, dtype, kernel_device, kind=kind)

@@ -37,7 +37,7 @@ def test_live_gradients_at_init():
         assert live.double().mean() > 0.99
 
 
-@pytest.mark.parametrize("impl", ["reference", "aten", "triton"])
+@pytest.mark.parametrize("impl", ["reference", "aten", "native", "triton"])
 @pytest.mark.parametrize("query_norm", ["batch", "layer", None])
 @pytest.mark.parametrize("shared_keys", [True, False])
 def test_every_parameter_gets_a_gradient(shared_keys, query_norm, impl, kernel_device):
@@ -71,7 +71,7 @@ def test_implementations_agree(kernel_device):
     torch.manual_seed(0)
     layers = {
         impl: PEER(20, experts=81, heads=2, topk=3, dim_key=8, impl=impl).to(kernel_device)
-        for impl in ("reference", "aten", "triton")
+        for impl in ("reference", "aten", "native", "triton")
     }
     x = torch.randn(11, 20, device=kernel_device)
     results = {}
@@ -79,7 +79,7 @@ def test_implementations_agree(kernel_device):
         layer.load_state_dict(layers["reference"].state_dict())
         layer(x).square().sum().backward()
         results[impl] = {name: p.grad for name, p in layer.named_parameters()}
-    for impl in ("aten", "triton"):
+    for impl in ("aten", "native", "triton"):
         for name, grad in results[impl].items():
             expected = results["reference"][name]
             torch.testing.assert_close(grad, expected, atol=1e-4, rtol=1e-4, msg=f"{impl} {name}")

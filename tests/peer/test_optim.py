@@ -143,6 +143,14 @@ def test_explain_states_path_flops_bytes_and_floor():
         explain(layer, 0)
 
 
+@pytest.mark.parametrize("tokens", [1, 2048, 131_072])
+def test_explain_states_the_path_of_the_kernels(tokens):
+    """Forward is token-major at any size, in training too."""
+    with torch.device("meta"):
+        explanation = explain(PEER(256, impl="triton"), tokens)
+    assert explanation.forward_path.startswith("token-major, one fused pass")
+
+
 def test_explain_counts_a_step_inside_backward():
     with torch.device("meta"):
         layer = PEER(256)

@@ -1,5 +1,6 @@
 """The layer under DDP and FSDP2: two processes with half a batch each give what one gives with all of it."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,39 @@ def work(rank: int, folder: str, impl: str) -> None:
     if rank == 0:
         torch.save(found, f"{folder}/found.pt")
     torch.distributed.destroy_process_group()
+
+
+def one_without_tokens(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/store",
+        rank=rank,
+        world_size=RANKS,
+        timeout=timedelta(seconds=30),
+    )
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    replicated = nn.parallel.DistributedDataParallel(
+        PEER(16, experts=64, heads=2, topk=4, dim_key=8, query_norm="batch")
+    )
+    found = []
+    for _ in range(2):  # DDP checks at the second step that the first was complete
+        replicated(half(0)[: 0 if rank else None]).square().sum().backward()
+        found.append({name: value.grad.clone() for name, value in replicated.named_parameters()})
+    if rank == 0:
+        torch.save(found[0], f"{folder}/found.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_a_process_without_tokens_holds_up_no_other(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(one_without_tokens, (str(tmp_path),), nprocs=RANKS)
+    torch.manual_seed(0)
+    alone = PEER(16, experts=64, heads=2, topk=4, dim_key=8, query_norm="batch")
+    (alone(half(0)).square().sum() / RANKS).backward()
+    for name, gradient in torch.load(tmp_path / "found.pt").items():
+        wanted = alone.get_parameter(name.removeprefix("module.")).grad
+        torch.testing.assert_close(gradient, wanted, msg=name)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import torch
 from peer import functional, operators
 from tests.peer.cases import brute_force
 
-ENGINES = ["reference", "aten", "triton"]
+ENGINES = ["reference", "aten", "native", "triton"]
 SIZES = [
     # T, H, S, Q, K: from as many sub-keys as are asked for up to a million experts
     (1, 1, 1, 1, 1),
@@ -36,14 +36,19 @@ def test_equals_brute_force_with_ties(T, H, S, Q, K, per_head, impl, kernel_devi
 
 
 @pytest.mark.parametrize("impl", ENGINES)
-@pytest.mark.parametrize("scores", ["softmax", "sigmoid", "relu"])
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid", "relu", "raw"])
 def test_random_queries(scores, impl, kernel_device):
     torch.manual_seed(0)
     query, keys = torch.randn(9, 2, 20).to(kernel_device), torch.randn(2, 30, 10).to(kernel_device)
     got, ids = functional.retrieve(query, keys, 7, scores=scores, impl=impl)
     best, true_ids = brute_force(query, keys, 7)
     torch.testing.assert_close(ids.long(), true_ids)
-    expected = {"softmax": best.softmax(-1), "sigmoid": best.sigmoid(), "relu": best.relu()}[scores]
+    expected = {
+        "softmax": best.softmax(-1),
+        "sigmoid": best.sigmoid(),
+        "relu": best.relu(),
+        "raw": best,
+    }[scores]
     torch.testing.assert_close(got.double(), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -91,7 +96,7 @@ def test_a_bad_token_leaves_the_others_alone(value, impl, kernel_device):
     assert not torch.isfinite(scores[2]).all()
 
 
-@pytest.mark.parametrize("impl", ["aten", "triton"])
+@pytest.mark.parametrize("impl", ["aten", "native", "triton"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_scores_accumulate_in_float32(dtype, impl, kernel_device):
     torch.manual_seed(0)
@@ -104,8 +109,8 @@ def test_low_precision_scores_accumulate_in_float32(dtype, impl, kernel_device):
     torch.testing.assert_close(scores.double(), best.sigmoid(), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("impl", ["aten", "triton"])
-@pytest.mark.parametrize("scores", ["softmax", "sigmoid", "relu"])
+@pytest.mark.parametrize("impl", ["aten", "native", "triton"])
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid", "relu", "raw"])
 @pytest.mark.parametrize("per_head", [False, True])
 def test_gradients_by_name(per_head, scores, impl, kernel_device, nan_filled):
     torch.manual_seed(1)

@@ -17,7 +17,7 @@ from suites.errors import UserError
 from suites.records import schema, store
 from suites.records.record import Code, Record, digest
 from suites.records.store import Store, publish, read, write, write_text
-from tests.records.conftest import environment, methods, result_file, training
+from tests.lab import environment, methods, result_file, training
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "c" * 40

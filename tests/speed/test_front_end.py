@@ -1,5 +1,6 @@
 """`pytest suites/speed/harness` and `python -m suites run`, as a user calls them."""
 
+import getpass
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from suites.errors import UserError
-from suites.measure.conditions import Unwatched
+from suites.measure.lock import exclusive
 from suites.records.record import Record
 from suites.records.store import read
 from suites.speed import decode_speed
@@ -23,7 +24,18 @@ ROOT = Path(__file__).resolve().parents[2]
 PAIR = "decode_speed and T1-D256 and dense"
 
 
-def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def call(tmp_path):
+    """Runs a module as a user does, with locks of its own, on a machine that may be busy."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        own = {"TMPDIR": str(tmp_path), "PYTEST_ADDOPTS": "-p tests.speed.undisturbed"}
+        return called(*arguments, **own | environment)
+
+    return run
+
+
+def called(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *map(str, arguments)],
         cwd=ROOT,
@@ -34,7 +46,7 @@ def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_pytest_benchmark_saves_the_samples_and_the_records(tmp_path):
+def test_pytest_benchmark_saves_the_samples_and_the_records(call, tmp_path):
     saved = tmp_path / "benchmark.json"
     done = call(
         "pytest", "suites/speed/harness", "--benchmark-only", "-k", PAIR, "--results", tmp_path,
@@ -60,7 +72,7 @@ def test_pytest_benchmark_saves_the_samples_and_the_records(tmp_path):
     assert all(record.metrics["time_over_floor"] > 0 for record in timed)
 
 
-def test_run_prints_and_writes_the_table(tmp_path):
+def test_run_prints_and_writes_the_table(call, tmp_path):
     done = call("suites", "run", "decode_speed", "-k", "T1-D256 and dense", "--results", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "# decode_speed, profile tiny" in done.stdout
@@ -85,7 +97,7 @@ def test_an_impossible_profile_is_refused_before_anything_runs(monkeypatch, prof
         decode_speed.command.main(["--profile", profile], standalone_mode=False)
 
 
-def test_dry_run_lists_and_measures_nothing(tmp_path):
+def test_dry_run_lists_and_measures_nothing(call, tmp_path):
     done = call(
         "suites", "run", "layer_speed", "--profile", "small", "--dry-run", "--results", tmp_path
     )
@@ -122,8 +134,45 @@ def test_no_roof_without_its_controls(cell, tmp_path):
     assert Bench("tiny", "cpu", resume=False, results=tmp_path).roof(cell, []) is None
 
 
-def test_a_cpu_run_is_not_watched(tmp_path):
-    assert isinstance(Bench("tiny", "cpu", resume=False, results=tmp_path).watch, Unwatched)
+@pytest.mark.parametrize("status", ["oom", "invalid", "error", "skipped"])
+def test_resume_keeps_only_what_was_measured(cell, tmp_path, monkeypatch, status):
+    """Out of memory may have been another process's doing, as a busy processor is."""
+    statuses = iter([status, "ok"])
+
+    def attempt(self, cell, roof):
+        return Record(case=cell.model_dump(mode="json"), status=next(statuses), reason="why")
+
+    monkeypatch.setattr(Bench, "attempt", attempt)
+    found = [
+        Bench("tiny", "cpu", resume=True, results=tmp_path).record(cell, []).status
+        for _ in range(3)
+    ]
+    assert found == [status, "ok", "ok"]
+
+
+def test_a_second_bench_on_the_same_processors_is_refused(call, tmp_path):
+    with exclusive("CPU", tmp_path):
+        done = call(
+            "suites", "run", "decode_speed", "-k", "T1-D256 and dense", "--results", tmp_path
+        )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"CPU is in use by {getpass.getuser()}, process {os.getpid()}" in done.stdout
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "status"),
+    [
+        (["pytest", "suites/speed/harness", "-n", "2", "-k", PAIR], "", 4),
+        (["suites", "run", "decode_speed"], "-n 2", 2),
+    ],
+    ids=["pytest", "run"],
+)
+def test_processes_that_would_time_each_other_are_refused(call, tmp_path, words, options, status):
+    done = call(*words, "--results", tmp_path, PYTEST_ADDOPTS=options)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "speed suites time one cell after another" in done.stderr
+    assert list(tmp_path.rglob("*.json")) == []
 
 
 def test_replay_gives_pytest_benchmark_one_sample_per_round():

@@ -16,7 +16,7 @@ from suites.sweep.experiment import Arm, Profile, planned
 from suites.sweep.plan import UNREAD, plan
 from suites.sweep.pool import Runs
 from suites.text.case import Evaluation
-from tests.records.conftest import environment, training
+from tests.lab import environment, training
 
 RATES = Optimization(learning_rate=1e-3, table_rate=1e-2)
 

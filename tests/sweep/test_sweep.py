@@ -15,7 +15,9 @@ import psutil
 import pytest
 
 import suites.__main__ as suites_main
+from suites.paper import methods
 from suites.records.store import read
+from suites.sweep.plan import UNREAD
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("run", "methods", "--profile", "smoke", "--layer", "dense")
@@ -149,8 +151,57 @@ def test_a_killed_sweep_resumes_and_repeats_nothing(cache: Path, tmp_path: Path)
 
 
 def workers_of(sweep: subprocess.Popen) -> list[psutil.Process]:
-    children = psutil.Process(sweep.pid).children()
+    """The process of each slot, and the forks that train."""
+    children = psutil.Process(sweep.pid).children(recursive=True)
     return [child for child in children if "suites.sweep.worker" in child.cmdline()]
+
+
+def test_nothing_outlives_a_sweep_whose_process_alone_is_killed(
+    cache: Path, tmp_path: Path
+) -> None:
+    words = [
+        "run",
+        "methods",
+        "--layer",
+        "dense",
+        "--seeds",
+        "1",
+        "--budget",
+        "1e14",
+        "--jobs",
+        "1",
+    ]
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "suites", *words, "--results", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"PEER_SUITE_CACHE": str(cache)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(workers := workers_of(sweep)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(workers) == 2
+    sweep.kill()
+    sweep.wait()
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
+
+
+def test_a_worker_whose_sweep_died_while_it_started_takes_no_job(tmp_path: Path) -> None:
+    """The job is in its pipe by then. It names no corpus, so that taking it would end at once."""
+    case = methods.PROFILES["smoke"].cases(UNREAD)[0].model_dump(mode="json")
+    job = {"case": case, "corpus": str(tmp_path), "sets": [], "checkpoint": str(tmp_path / "c")}
+    starter = (
+        "import os, subprocess, sys\n"
+        "words = [sys.executable, '-m', 'suites.sweep.worker', str(os.getpid())]\n"
+        "worker = subprocess.Popen(words, stdin=subprocess.PIPE, text=True)\n"
+        "worker.stdin.write(sys.argv[1] + '\\n')\n"
+        "worker.stdin.flush()\n"
+        "os._exit(0)\n"
+    )
+    words = [sys.executable, "-c", starter, json.dumps(job | {"checkpoint_interval_s": 1})]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, timeout=120)
+    assert done.stdout == b""
 
 
 def test_interrupt_ends_workers_and_keeps_what_finished(cache: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from suites.records.record import Record
-from tests.records.conftest import LOSSES, Lab
+from tests.lab import LOSSES, Lab
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_TORCH = ("-m", "tests.without_torch", "suites")

@@ -8,6 +8,7 @@ import torch
 from suites.errors import UserError
 from suites.measure.conditions import watch
 from suites.measure.environment import code, environment
+from suites.measure.memory import available_bytes
 from suites.measure.time import timer
 from suites.records.record import Record, ResultFile, digest
 from suites.records.store import RESULTS, Store, read, write
@@ -15,15 +16,16 @@ from suites.speed.cells.case import Cell
 from suites.speed.cells.demand import Roof
 from suites.speed.harness.estimate import estimate
 from suites.speed.harness.prepared import prepare
-from suites.speed.harness.samples import available_bytes, measure
+from suites.speed.harness.samples import measure
 
-ATTEMPTS = 3  # of a cell whose GPU was throttled or shared
+ATTEMPTS = 3  # of a cell whose device was throttled or shared
 
 
 class Bench:
     """Writes a record when a cell is done, so an interrupted run keeps what it finished.
 
-    With `resume`, finished cells (status ok or oom) of the same code and machine are read, not run.
+    With `resume`, cells with status ok of the same code and machine are read, not run. Out of memory
+    may have been another process's doing.
     """
 
     def __init__(self, profile: str, device: str, resume: bool, results: Path | None) -> None:
@@ -46,7 +48,7 @@ class Bench:
             return self.control(cell)
         if self.resume and self.path(cell).exists():
             earlier = read(self.path(cell)).records[0]
-            if earlier.status in ("ok", "oom"):
+            if earlier.status == "ok":
                 self.written.append(self.path(cell))
                 return earlier
         return self.write(cell, self.attempt(cell, self.roof(cell, controls)))
@@ -67,7 +69,7 @@ class Bench:
     def roof(self, cell: Cell, controls: list[Cell]) -> Roof | None:
         """From the fastest samples of this run's controls; None, and no floor, when they failed."""
         same = {c.layer: self.control(c) for c in controls if c.dtype == cell.dtype}
-        fastest = {layer: min(r.series["seconds"]) for layer, r in same.items() if r.series}
+        fastest = {layer: min(r.series["seconds"]) for layer, r in same.items() if r.status == "ok"}
         if len(fastest) < 2:
             return None
         return Roof(
@@ -104,8 +106,3 @@ def require(device: str) -> None:
         raise UserError(
             "this profile needs a CUDA device and torch sees none; profile tiny runs on a CPU"
         )
-
-
-def lock_name() -> str:
-    """What one run at a time may use."""
-    return f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"

@@ -93,6 +93,8 @@ def planner(profiles: dict[str, tuple[Cell, ...]]) -> Callable[[str, list[Result
 
     def planned(profile: str, files: list[ResultFile]) -> list[str]:
         """The profile's cells, and those with recorded routing where the run has any."""
+        if profile not in profiles:
+            raise UserError(f"no profile {profile!r}; there are {', '.join(profiles)}")
         ids = [digest(cell.model_dump(mode="json")) for cell in profiles[profile]]
         records = [record for file in files for record in file.records]
         return ids + [r.case_id for r in records if r.case["routing"] == "recorded"]

@@ -8,10 +8,10 @@ import pytest
 from tqdm import tqdm
 
 from suites.errors import UserError
-from suites.measure.lock import exclusive
+from suites.measure.lock import measuring
 from suites.registry import SPEED_SUITES, load
 from suites.speed.cells.case import Cell
-from suites.speed.harness.bench import Bench, lock_name, require
+from suites.speed.harness.bench import Bench, require
 from suites.speed.harness.command import WRITTEN
 
 BAR = pytest.StashKey[tqdm]()
@@ -25,6 +25,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--ids", type=Path, help="recorded routing for experts_speed: .npy (tokens, h·k)"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuses xdist, whose processes would time each other."""
+    if getattr(config.option, "dist", "no") != "no":
+        raise pytest.UsageError(
+            "speed suites time one cell after another on a machine of their own; run without -n"
+        )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -83,10 +91,10 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     """Refuses before the first cell, no device or another run on it; shows the progress."""
     cells = [cell for item in session.items if (cell := cell_of(item))]
     with ExitStack() as held:
-        if not session.config.option.collectonly and any(c.device == "cuda" for c in cells):
+        if cells and not session.config.option.collectonly:
             try:
-                require("cuda")
-                held.enter_context(exclusive(lock_name()))
+                require(cells[0].device)
+                held.enter_context(measuring(cells[0].device))
             except UserError as error:
                 pytest.exit(str(error), returncode=2)
         hidden = True if session.config.option.collectonly else None  # None: off a terminal

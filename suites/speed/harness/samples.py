@@ -5,10 +5,9 @@ import math
 from typing import Any
 
 import numpy
-import psutil
 import torch
 
-from suites.measure.memory import allocation
+from suites.measure.memory import allocation, available_bytes
 from suites.measure.time import CudaTimer, Timer
 from suites.records.record import Record, Status
 from suites.speed.cells.case import Cell
@@ -46,6 +45,7 @@ def measured(prepared: Prepared, roof: Roof | None, watch: Any) -> Record:
     cell = prepared.cell
     call_s = prepared.warm_up(WARM_S, WARM_AT_MOST_S)
     count = min(MOST, max(FEWEST, math.ceil(SAMPLED_S / call_s)))
+    watch.begin()
     seconds = prepared.sample(count)
     seen = watch.conditions()
     series, warm_l2_s = {"seconds": seconds}, None
@@ -127,13 +127,6 @@ def error(prepared: Prepared) -> Metrics:
         subject.module.eval()  # batch statistics would depend on how many tokens are probed
     output, truth = subject.probe().double(), subject.truth().double()
     return {"relative_error": ((output - truth).norm() / truth.norm()).item()}
-
-
-def available_bytes(device: str) -> int:
-    """Nine tenths of what is free, so that the machine is not driven into swapping."""
-    if device == "cuda":
-        return int(0.9 * torch.cuda.mem_get_info()[0])
-    return int(0.9 * psutil.virtual_memory().available)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -72,8 +72,8 @@ def decoder(cell: Cell, generator: torch.Generator) -> Subject:
     ids_BL = ids.view(sequences, -1)
 
     def loss(ids_BL: Tensor) -> Tensor:
-        logits = model(ids_BL[:, :-1]).flatten(0, 1).float()
-        return F.cross_entropy(logits, ids_BL[:, 1:].flatten()) + model.auxiliary_loss()
+        logits, asked = model(ids_BL[:, :-1], with_loss=True)
+        return F.cross_entropy(logits.flatten(0, 1).float(), ids_BL[:, 1:].flatten()) + asked
 
     total = model.parameters_total()
     flops = sum(model.flops(sequences).values())

@@ -1,0 +1,1 @@
+"""What came after the paper: experiments and published claims that are not its own."""

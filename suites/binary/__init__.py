@@ -1,0 +1,1 @@
+"""What is launched: the kernels' binaries, read and counted without a GPU, and the times they suggest."""

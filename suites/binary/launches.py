@@ -1,0 +1,120 @@
+"""Every Triton launch of a call, compiled as its launcher would on a GPU, where there is none.
+
+Triton compiles at a launch and for its arguments: an integer equal to 1 becomes a constant, and
+integers and pointers divisible by 16 are marked so, which decides how wide the rows are loaded. Only
+a launch on tensors therefore says which code a GPU would run. `Device` is a driver for one such GPU;
+the tensors stay on the CPU, and what a launch does is up to `on_launch`.
+
+A process either interprets kernels or compiles them: TRITON_INTERPRET must not be 1 when they are
+imported.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.backends.driver import DriverBase
+from triton.runtime.driver import driver
+
+from peer import choice
+
+# Dynamic shared memory a block may have, bytes, by compute capability (CUDA C++ Programming Guide,
+# table of technical specifications).
+MOST_SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+
+
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """A compiled kernel, its grid, and the arguments its binary takes, tensors or numbers, in order."""
+
+    kernel: Any
+    grid: tuple[int, int, int]
+    arguments: dict[str, Tensor | int | float]
+
+    @property
+    def name(self) -> str:
+        return self.kernel.metadata.name
+
+    @property
+    def blocks(self) -> int:
+        return math.prod(self.grid)
+
+    @property
+    def warps(self) -> int:
+        return self.kernel.metadata.num_warps
+
+    @property
+    def shared_bytes(self) -> int:
+        return self.kernel.metadata.shared
+
+
+class Device(DriverBase):
+    """A GPU of a compute capability (80, 90 or 100) whose launches call `on_launch`."""
+
+    def __init__(self, capability: int, on_launch: Callable[[Launch], None]) -> None:
+        if capability not in MOST_SHARED_BYTES:
+            known = ", ".join(map(str, MOST_SHARED_BYTES))
+            raise ValueError(f"capability must be one of {known}; got {capability}")
+        self.capability = capability
+        self.on_launch = on_launch
+        self.utils = self
+
+    def launcher_cls(self, source: Any, metadata: Any) -> Callable[..., None]:
+        """What Triton calls at each launch of one compiled kernel."""
+
+        def launch(x, y, z, stream, module, packed, launch_metadata, enter, leave, *values) -> None:
+            compiled = source.fn.device_caches[self.capability][0].values()
+            kernel = next(kernel for kernel in compiled if kernel.src is source)
+            given = zip(source.signature.items(), values, strict=True)
+            arguments = {name: value for (name, kind), value in given if kind != "constexpr"}
+            self.on_launch(Launch(kernel, (x, y, z), arguments))
+
+        return launch
+
+    def load_binary(self, name: str, binary: bytes, shared: int, device: int) -> tuple:
+        """No module, no handle, no registers, no spills, and as many threads as a block may have."""
+        return None, None, 0, 0, 1024
+
+    def get_device_properties(self, device: int) -> dict[str, int]:
+        return {"max_shared_mem": MOST_SHARED_BYTES[self.capability]}
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_device(self) -> int:
+        return self.capability  # Triton keeps its compiled kernels by device
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    @classmethod
+    def is_active(cls) -> bool:
+        return True
+
+    def map_python_to_cpp_type(self, ty: str) -> str:
+        return ty
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def get_benchmarker(self):
+        raise NotImplementedError("nothing runs here, so nothing is timed")
+
+
+def stand_in(capability: int, on_launch: Callable[[Launch], None]) -> None:
+    """From here on impl="triton" takes tensors on the CPU, and every launch goes to `on_launch`.
+
+    For the rest of the process: where there is no GPU there is no driver to go back to.
+    """
+    if triton.knobs.runtime.interpret:
+        raise RuntimeError(
+            "TRITON_INTERPRET=1 interprets kernels, and nothing is compiled; start a process with "
+            "TRITON_INTERPRET=0"
+        )
+    choice.check_triton = lambda *_: None
+    driver.set_active(Device(capability, on_launch))

@@ -1,0 +1,64 @@
+"""The successors of PEER: the arms, the published claims with verdicts, and what scaling laws predict."""
+
+from typing import Any
+
+import pandas as pd
+
+from suites.analysis.arms import arms
+from suites.analysis.scaling_laws import Mixture, predictions
+from suites.records.cells import Cell
+from suites.records.record import ResultFile
+from suites.registry import load
+from suites.tables.arms import form_of, sheet
+from suites.tables.sheet import Sheet
+
+# Experts a token always meets, by mixture; the laws speak of no other method.
+SHARED = {"topk_moe": 0, "fine_grained_moe": 1}
+
+
+def sheets(files: list[ResultFile]) -> list[Sheet]:
+    suite = files[0].suite
+    return [sheet(files, form_of(suite)), load(suite).verdicts(files), laws(files)]
+
+
+def laws(files: list[ResultFile]) -> Sheet:
+    """A row per mixture and law: the gap to dense that it predicts and the one that was measured."""
+    rows = [
+        {
+            "method": row["method"],
+            "law": predicted.law,
+            "predicted (nats)": predicted.gap_nats,
+            "measured (nats)": row["difference"],
+            "low": row["low"],
+            "high": row["high"],
+            "remark": predicted.reason,
+        }
+        for _, row in arms(files, form_of(files[0].suite).comparison).iterrows()
+        if row["method"] in SHARED
+        for predicted in predictions(mixture(row["cell"]))
+    ]
+    return Sheet(
+        title=f"{files[0].suite}, profile {files[0].profile}: gaps to dense by scaling laws",
+        name="laws",
+        frame=pd.DataFrame(rows),
+        formats=dict.fromkeys(("predicted (nats)", "measured (nats)", "low", "high"), "+.4f"),
+        notes=[
+            "predicted: between compute-optimal models; measured: in one backbone at one budget",
+            "no published law covers single-neuron experts or memories: PEER's granularity is 2·dim",
+        ],
+    )
+
+
+def mixture(cell: Cell) -> Mixture:
+    case: dict[str, Any] = cell.case
+    options, backbone, layer = case["options"], case["backbone"], case["layer"]
+    hidden = options["hidden"] or 4 * backbone["dim"] // options["topk"]
+    return Mixture(
+        budget_flops=case["budget_flops"],
+        sparse_share=len(case["sites"]) / backbone["blocks"],
+        dim=backbone["dim"],
+        hidden=hidden,
+        experts=options["experts"],
+        active=options["topk"],
+        shared=SHARED[layer],
+    )
