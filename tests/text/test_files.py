@@ -206,7 +206,11 @@ def test_a_parquet_file_with_null_and_missing_columns() -> None:
         ("separator.jsonl", '{"text": "a\u2028b\x85c"}\n'.encode(), ["a\u2028b\x85c"]),
         ("feed.txt", "one\x0cstill\u2028one\n\ntwo".encode(), ["one\x0cstill\u2028one", "two"]),
         ("half.jsonl", rb'{"text": "a \ud83d b"}', ["a ? b"]),
-        ("z.txt.gz", gzip.compress(b"one\n\n", mtime=0) + gzip.compress(b"two", mtime=0), ["one", "two"]),
+        (
+            "z.txt.gz",
+            gzip.compress(b"one\n\n", mtime=0) + gzip.compress(b"two", mtime=0),
+            ["one", "two"],
+        ),
         ("z.jsonl.zst", zstd(b'{"text": "a"}\n') * 2, ["a", "a"]),
         ("empty.jsonl", b"", []),
         ("empty.txt", b"", []),
@@ -273,7 +277,10 @@ def test_places_that_are_no_files(location: str, message: str) -> None:
         prepare_set(f"c4={location}", Bytes(), 99)
 
 
-def test_a_file_of_another_user_is_refused_with_the_cause() -> None:
+def test_a_file_of_another_user_is_refused_with_the_cause(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(open_folder)
     Path("a.jsonl").write_text('{"text": "a"}')
     Path("a.jsonl").chmod(0)
     Path("closed").mkdir(mode=0)
@@ -288,9 +295,6 @@ def test_a_file_of_another_user_is_refused_with_the_cause() -> None:
         "        try: act()\n"
         "        except Exception as error: print(type(error).__name__, error)\n"
     )
-    Path.cwd().chmod(0o755)
-    for parent in Path.cwd().parents[:2]:
-        parent.chmod(0o755)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
