@@ -21,6 +21,17 @@ def cache_root() -> Path:
     return place(os.environ.get("PEER_SUITE_CACHE") or platformdirs.user_cache_dir("peer-suite"))
 
 
+def unusable(folder: Path, what: str, error: Exception | None = None) -> UserError:
+    """The error of a folder that does not hold what was written; the cause, where it may not be read."""
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        return UserError(
+            f"the token cache {folder} cannot be read: {error.strerror}; PEER_SUITE_CACHE names another"
+        )
+    return UserError(
+        f"the token cache {folder} is damaged: {what}; delete that folder and run again"
+    )
+
+
 def seal(path: Path, stated: dict[str, Any]) -> None:
     """Writes what is known about a folder beside its own digest, so that an edit shows."""
     path.write_text(canonical(stated | {"seal": digest(stated)}), encoding="utf-8")

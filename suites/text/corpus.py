@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from suites.errors import UserError
+from suites.records.places import place
 from suites.records.record import Model, digest
-from suites.text.cache import cache_root, seal, sealed, written
+from suites.text.cache import cache_root, seal, sealed, unusable, written
 from suites.text.case import Text
 from suites.text.sources import Source
 from suites.text.tokenizer import Loss, Tokenizer, bytes_back, utf8_bytes
@@ -64,7 +65,7 @@ class Corpus(Model):
         try:
             return np.memmap(path, dtype=width(self.vocabulary), mode="r")
         except (OSError, ValueError) as error:
-            raise damaged(self.folder, f"{path.name} cannot be mapped") from error
+            raise unusable(self.folder, f"{path.name} cannot be mapped", error) from error
 
     def text(self) -> Text:
         """What identifies this corpus in a case."""
@@ -86,7 +87,7 @@ def prepare(source: Source, held_out: Source | None, tokenizer: Tokenizer) -> Co
     """
     sources = [part.identity() for part in (source, held_out) if part is not None]
     key = digest([FORMAT, source.name, sources, tokenizer.name, tokenizer.sha256])[:24]
-    folder = cache_root() / key
+    folder = place(cache_root() / key)
     if not folder.exists():
         build(folder, source, held_out, tokenizer, sources)
     corpus = load(folder)
@@ -101,7 +102,7 @@ def load(folder: Path) -> Corpus:
     try:
         corpus = Corpus(folder=folder, **sealed(folder / "corpus.json"))
     except (OSError, ValueError, TypeError, ValidationError) as error:
-        raise damaged(folder, "corpus.json is missing or was changed") from error
+        raise unusable(folder, "corpus.json is missing or was changed", error) from error
     return corpus
 
 
@@ -111,15 +112,9 @@ def verify(corpus: Corpus, split: str) -> None:
         with (corpus.folder / f"{split}.bin").open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise damaged(corpus.folder, f"{split}.bin: {error.strerror}") from error
+        raise unusable(corpus.folder, f"{split}.bin: {error.strerror}", error) from error
     if found != getattr(corpus, split).sha256:
-        raise damaged(corpus.folder, f"{split}.bin does not match its checksum")
-
-
-def damaged(folder: Path, what: str) -> UserError:
-    return UserError(
-        f"the token cache {folder} is damaged: {what}; delete that folder and run again"
-    )
+        raise unusable(corpus.folder, f"{split}.bin does not match its checksum")
 
 
 def build(

@@ -16,8 +16,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from suites.errors import UserError
+from suites.records.places import place
 from suites.records.record import Model, digest
-from suites.text.cache import cache_root, seal, sealed, written
+from suites.text.cache import cache_root, seal, sealed, unusable, written
 from suites.text.case import Evaluation
 from suites.text.corpus import TOGETHER, width
 from suites.text.files import Rows, Unreadable, check_readable, opened_as_is, short_names
@@ -185,9 +186,8 @@ def prepare_set(given: str, tokenizer: Tokenizer, most_tokens: int) -> Prepared:
         check_readable(location)
         content = checked(name, location, stated, wanted)
     names = [name, short_names((location,)), tokenizer.name]
-    folder = cache_root() / (
-        f"{name}-{digest([FORMAT, names, content, tokenizer.sha256, most_tokens])[:24]}"
-    )
+    key = digest([FORMAT, names, content, tokenizer.sha256, most_tokens])[:24]
+    folder = place(cache_root() / f"{name}-{key}")
     if not folder.exists():
         try:
             if is_hub(location) and wanted:
@@ -230,12 +230,10 @@ def load(folder: Path) -> Prepared:
     try:
         prepared = Prepared(folder=folder, **sealed(folder / "set.json"))
         intact = content_digest(folder) == prepared.sha256
-    except (OSError, ValueError, TypeError, ValidationError):
-        intact = False
+    except (OSError, ValueError, TypeError, ValidationError) as error:
+        raise unusable(folder, "set.json is missing or was changed", error) from error
     if not intact:
-        raise UserError(
-            f"the evaluation cache {folder} is damaged; delete that folder and run again"
-        )
+        raise unusable(folder, "its tokens do not match their checksum")
     return prepared
 
 

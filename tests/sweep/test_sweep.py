@@ -78,6 +78,35 @@ def test_bad_input_is_one_clear_line(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("spelling", ["{}", "~/{}"])
+def test_a_run_from_a_folder_of_the_users_own(suites, spelling: str, tmp_path: Path) -> None:
+    """Workers run in the checkout: what they read and write has to be where the user named it."""
+    texts = [{"text": f"{i} " + "some words " * 100} for i in range(200)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    (tmp_path / "c4.jsonl").write_text((tmp_path / "a.jsonl").read_text())
+    around = {
+        "PYTHONPATH": str(ROOT),
+        "PEER_SUITE_CACHE": spelling.format("own cache"),
+        "HOME": str(tmp_path),
+    }
+    before = set(ROOT.iterdir())
+    done = suites(
+        *QUICK, "--seeds", "1", "--checkpoint-interval", "0",
+        f"--data={spelling.format('a.jsonl')}",
+        f"--evaluation=c4={spelling.format('c4.jsonl')}",
+        f"--results={spelling.format('my results')}",
+        root=tmp_path, environment=around,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (path,) = records(tmp_path / "my results")
+    (record,) = read(path).records
+    assert record.status == "ok", record.reason
+    assert record.metrics["c4_documents"] > 0
+    made = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
+    assert made == {"a.jsonl", "c4.jsonl", "my results", "own cache"}
+    assert set(ROOT.iterdir()) == before
+
+
 @pytest.mark.parametrize("verb", ["list", "run", "tables", "publish"])
 def test_every_verb_has_help(suites, verb: str) -> None:
     done = suites(verb, "--help")

@@ -5,6 +5,9 @@ import json
 import os
 import random
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from suites.text.corpus import SPLITS, fingerprint, prepare
 from suites.text.sources import Files, StandardLibrary, source
 from suites.text.tokenizer import Bytes, SentencePiece, tokenizer
 
+ROOT = Path(__file__).resolve().parents[2]
 WORDS = ("the", "expert", "retrieves", "a", "product", "key", "from", "one", "million", "networks")
 
 
@@ -144,6 +148,55 @@ def test_an_edited_description_is_refused(jsonl: Path, field: str) -> None:
         UserError, match="corpus.json is missing or was changed; delete that folder"
     ):
         prepare(source((str(jsonl),)), None, Bytes())
+
+
+CLOSED = {  # what another user made and did not open: permissions of folders, of files, of the root
+    "files": (
+        0o755,
+        0o600,
+        0o755,
+        "cannot be read: Permission denied; PEER_SUITE_CACHE names another",
+    ),
+    "folders": (0o700, 0o644, 0o755, "cannot be read: Permission denied; PEER_SUITE_CACHE names"),
+    "root": (0o755, 0o644, 0o700, "cannot use .*: Permission denied; name another place"),
+    "nothing": (0o755, 0o644, 0o755, None),
+}
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+def test_the_cache_of_another_user(
+    closed: str, jsonl: Path, open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A healthy cache that may not be read is not called damaged, and one that may be is used."""
+    folders, files, root, message = CLOSED[closed]
+    text, cache = shutil.copy(jsonl, open_folder), open_folder / "cache"
+    monkeypatch.setenv("PEER_SUITE_CACHE", str(cache))
+    program = (
+        "import os, sys; import hashlib, pydantic, suites.text.corpus\n"
+        "from suites.text.corpus import prepare\n"
+        "from suites.text.evaluations import prepare_set\n"
+        "from suites.text.sources import source\n"
+        "from suites.text.tokenizer import Bytes\n"
+        "if sys.argv[2] == 'other' and os.getuid() == 0: os.setuid(65534)\n"
+        "for act in (lambda: prepare(source((sys.argv[1],)), None, Bytes()),\n"
+        "            lambda: prepare_set('c4=' + sys.argv[1], Bytes(), 99)):\n"
+        "    try: act(); print('read')\n"
+        "    except Exception as error: print(type(error).__name__, error)\n"
+    )
+
+    def tried(user: str) -> list[str]:
+        words = [sys.executable, "-c", program, text, user]
+        return subprocess.run(
+            words, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        ).stdout.splitlines()
+
+    assert tried("own") == ["read", "read"]
+    for path in cache.rglob("*"):
+        path.chmod(folders if path.is_dir() else files)
+    cache.chmod(root)
+    for line in (lines := tried("other")):
+        assert re.match(f"UserError .*{message}" if message else "read$", line)
+    assert len(lines) == 2
 
 
 def test_the_side_of_a_document_is_its_content(jsonl: Path) -> None:

@@ -12,10 +12,12 @@ import torch
 from suites.errors import UserError
 from suites.language_model.case import Backbone, Optimization, TrainingCase
 from suites.language_model.decoder import Decoder
-from suites.language_model.evaluate import evaluate_set, last_words
+from suites.language_model.evaluate import evaluate, evaluate_set, last_words, validation_batches
 from suites.text.case import Text
+from suites.text.corpus import Corpus, prepare
 from suites.text.evaluations import SETS, Gap, Prepared, load, prepare_set
 from suites.text.files import HUB
+from suites.text.sources import source
 from suites.text.tokenizer import Bytes, SentencePiece
 
 BACKBONE = Backbone(blocks=1, dim=8, attention_heads=2, context=16)
@@ -128,14 +130,14 @@ def test_an_edited_set_is_refused(field: str) -> None:
     stated = json.loads(path.read_text())
     stated[field] = 7 if isinstance(stated[field], int) else "another"
     path.write_text(json.dumps(stated))
-    with pytest.raises(UserError, match="is damaged; delete that folder"):
+    with pytest.raises(UserError, match="is damaged: .*; delete that folder"):
         load(prepared.folder)
 
 
 def test_damage_is_found() -> None:
     prepared = prepare_set(lambada(), Bytes(), 99)
     (prepared.folder / "answers.bin").write_bytes(b"")
-    with pytest.raises(UserError, match="is damaged; delete that folder"):
+    with pytest.raises(UserError, match="is damaged: .*; delete that folder"):
         load(prepared.folder)
 
 
@@ -306,8 +308,48 @@ class Knows(torch.nn.Module):
         for token, successor in successors.items():
             self.table.data[token, successor] = 1
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, with_loss: bool = False) -> torch.Tensor:
+        assert not with_loss
         return self.table[tokens]
+
+
+def corpus_of_two_alphabets() -> Corpus:
+    """Training: many short documents of ASCII; validation: one long one, two bytes a character."""
+    jsonl("train.jsonl", [{"text": f"{i}"} for i in range(200)])
+    jsonl("held.jsonl", [{"text": "éüö" * 100}])
+    return prepare(source(("train.jsonl",)), source(("held.jsonl",)), Bytes())
+
+
+def test_bits_per_byte_are_of_the_validation_text_and_of_its_bytes() -> None:
+    model = Decoder(BACKBONE, 256, "dense", {}, (0,))
+    found = evaluate(model, case(batch_sequences=2), corpus_of_two_alphabets())
+    nats = found["validation_loss_nats"]
+    assert found["validation_bits_per_byte"] == pytest.approx(nats / math.log(2) * 601 / 600)
+
+
+def test_evaluation_is_of_the_model_as_it_is_used() -> None:
+    """Running statistics, whatever mode the model was in: batch norm of queries tells them apart."""
+    options = {"experts": 16, "heads": 1, "topk": 2, "dim_key": 4, "query_norm": "batch"}
+    model = Decoder(BACKBONE, 256, "peer", options, (0,))
+    corpus = corpus_of_two_alphabets()
+    asked = case(layer="peer", options=options, batch_sequences=2, evaluation_tokens=32)
+    (norm,) = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    with torch.no_grad():
+        norm.running_mean.fill_(3.0)
+    before = norm.running_mean.clone()
+    inputs, targets = validation_batches(asked, corpus)(0)
+    logits = model.eval()(inputs).flatten(0, 1).log_softmax(-1)
+    loss = -logits[torch.arange(len(logits)), targets.flatten()].mean().item()
+    model.train()
+    found = evaluate(model, asked, corpus)
+    assert found["validation_loss_nats"] == pytest.approx(loss, rel=1e-5)
+    prepared = prepare_set(lambada(), Bytes(), 99)
+    sets = []
+    for mode in (True, False):
+        model.train(mode)
+        sets.append(evaluate_set(model, asked, prepared))
+    assert sets[0] == sets[1]
+    assert torch.equal(norm.running_mean, before)
 
 
 def test_a_last_word_is_right_when_all_its_tokens_are() -> None:

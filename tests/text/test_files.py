@@ -277,7 +277,10 @@ def test_places_that_are_no_files(location: str, message: str) -> None:
         prepare_set(f"c4={location}", Bytes(), 99)
 
 
-def test_a_file_of_another_user_is_refused_with_the_cause() -> None:
+def test_a_file_of_another_user_is_refused_with_the_cause(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(open_folder)
     Path("a.jsonl").write_text('{"text": "a"}')
     Path("a.jsonl").chmod(0)
     Path("closed").mkdir(mode=0)
@@ -292,9 +295,6 @@ def test_a_file_of_another_user_is_refused_with_the_cause() -> None:
         "        try: act()\n"
         "        except Exception as error: print(type(error).__name__, error)\n"
     )
-    Path.cwd().chmod(0o755)
-    for parent in Path.cwd().parents[:2]:
-        parent.chmod(0o755)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
