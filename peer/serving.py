@@ -11,7 +11,7 @@ from peer.functional import autocasts
 from peer.operators import few_tokens
 
 MOST_TOKENS = 16  # from where matrix products read the weights less often
-PARTS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, None: nn.Identity}
+PARTS: dict[str | None, Any] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, None: nn.Identity}
 
 
 def is_served(layer: Any, x_TD: Tensor) -> bool:
