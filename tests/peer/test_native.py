@@ -7,7 +7,7 @@ import types
 import pytest
 import torch
 
-from peer import PEER, choice, explain, functional
+from peer import PEER, choice, explain, functional, serving
 from tests.peer.cases import experts_inputs, forward_and_gradients, named_experts
 
 numba = pytest.importorskip("numba")
@@ -205,6 +205,23 @@ def test_whoever_looks_inside_sees_every_step(monkeypatch):
         with torch.autocast("cpu", torch.bfloat16):
             layer(x)
         layer.train()(x)
+
+
+def test_transforms_see_every_step():
+    *_, layer, x = served_and_not({}, 2)
+    served = []
+
+    def look(tokens):
+        served.append(serving.is_served(layer, tokens))
+        return tokens
+
+    with torch.no_grad():
+        look(x)
+        torch.func.vmap(look)(x.unsqueeze(1))
+        torch.func.jvp(look, (x,), (x,))
+        with torch.autograd.forward_ad.dual_level():
+            look(x)
+    assert served == [True, False, False, False]
 
 
 def test_a_bad_token_among_few_leaves_the_others_alone():
