@@ -85,8 +85,8 @@ def experts(
         table_grad: "dense" gradients of N rows; "sparse" ones (coalesced sparse_coo) that hold the
             rows touched by this call, less work and memory while T·P is not far above N, and what
             `torch.optim.SparseAdam` and `peer.optim` read; or an optimizer of `peer.optim` that
-            takes its step inside backward. All but "dense" need impl "aten" or "triton", outside
-            compile.
+            takes its step inside backward. All but "dense" need impl "aten", "native" or "triton",
+            outside compile.
         check_ids: False spares the check that ids are in range, for ids that `retrieve` gave.
 
     Under autocast x and scores are cast to the tables' dtype, which is the result's.
