@@ -44,6 +44,7 @@ SUITES = {
     "model_speed": Suite("speed.model_speed", "speed.sheets", "speed.figures"),
     "tuning": Suite("paper.tuning", "training.sheets"),
     "tuning_isoflop": Suite("paper.tuning_isoflop", "training.sheets"),
+    "kernels": Suite("binary.kernels", "kernels.sheets"),
     "flops": Suite("budgets.flops", "flops.sheets", "flops.figures"),
 }
 PAPER_SUITES = tuple(name for name, suite in SUITES.items() if suite.module.startswith("paper."))

@@ -30,11 +30,15 @@ MOST_SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 
 @dataclass(frozen=True, eq=False)
 class Launch:
-    """A compiled kernel, its grid, and the arguments its binary takes, tensors or numbers, in order."""
+    """A compiled kernel, its grid, and the arguments its binary takes, tensors or numbers, in order.
+
+    `constants` are those compiled into it: constexprs, and integers equal to 1.
+    """
 
     kernel: Any
     grid: tuple[int, int, int]
     arguments: dict[str, Tensor | int | float]
+    constants: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -70,9 +74,10 @@ class Device(DriverBase):
         def launch(x, y, z, stream, module, packed, launch_metadata, enter, leave, *values) -> None:
             compiled = source.fn.device_caches[self.capability][0].values()
             kernel = next(kernel for kernel in compiled if kernel.src is source)
-            given = zip(source.signature.items(), values, strict=True)
-            arguments = {name: value for (name, kind), value in given if kind != "constexpr"}
-            self.on_launch(Launch(kernel, (x, y, z), arguments))
+            arguments, constants = {}, {}
+            for (name, kind), value in zip(source.signature.items(), values, strict=True):
+                (constants if kind == "constexpr" else arguments)[name] = value
+            self.on_launch(Launch(kernel, (x, y, z), arguments, constants))
 
         return launch
 
