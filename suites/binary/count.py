@@ -7,7 +7,7 @@ import torch
 
 from peer import costs, functional
 from suites.binary import predict, sass
-from suites.binary.kernels import Case
+from suites.binary.case import Case
 from suites.binary.launches import MOST_SHARED_BYTES, Launch, stand_in
 from suites.errors import UserError
 from suites.records.record import Record
@@ -63,14 +63,14 @@ def record(case: Case) -> Record:
             counts = counted(launch, case.target)
             metrics |= {f"{name}.{count}": value for count, value in counts.items()}
     metrics["launches"] = len(found)
-    if case.target == 90 and case.operation != "retrieve":
+    if case.target == "sm_90" and case.operation != "retrieve":
         metrics |= prediction(
             case, [(launch, seen[launch.kernel.hash]) for launch in found], metrics
         )
     return Record(case=case.model_dump(mode="json"), status="ok", metrics=metrics)
 
 
-def counted(launch: Launch, target: int) -> dict[str, float | int]:
+def counted(launch: Launch, target: str) -> dict[str, float | int]:
     binary = sass.read(launch.kernel.asm["cubin"])
     loop = binary.row_loop()
     blocks = binary.resident_blocks(launch.warps, launch.shared_bytes, MOST_SHARED_BYTES[target])

@@ -11,33 +11,16 @@ Read: results/tables/kernels-tiny.md; instructions per pair count a loop with ev
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import click
 
+from suites.binary.case import Case
 from suites.errors import UserError
 from suites.records.record import Model, Record, ResultFile, digest
 
-Operation = Literal["forward", "backward", "retrieve"]
-
-
-class Case(Model):
-    """One operation of a layer, as its launches on `target`, a compute capability."""
-
-    operation: Operation
-    target: int
-    dim: int
-    tokens: int
-    heads: int = 8
-    topk: int = 16
-    dim_key: int = 128
-    sub_keys: int = 1024
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    table_grad: Literal["dense", "sparse"] = "dense"
-
 
 class Profile(Model):
-    targets: tuple[int, ...]
+    targets: tuple[str, ...]
     dims: tuple[int, ...]
     tokens: tuple[int, ...]
 
@@ -54,8 +37,8 @@ class Profile(Model):
 
 
 PROFILES = {
-    "smoke": Profile(targets=(90,), dims=(64,), tokens=(16,)),
-    "tiny": Profile(targets=(80, 90, 100), dims=(256, 1024), tokens=(1, 2048)),
+    "smoke": Profile(targets=("sm_90",), dims=(64,), tokens=(16,)),
+    "tiny": Profile(targets=("sm_80", "sm_90", "sm_100"), dims=(256, 1024), tokens=(1, 2048)),
 }
 
 
