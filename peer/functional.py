@@ -214,7 +214,13 @@ def compiled(verb: str) -> Callable:
         if torch.compiler.is_compiling():
             return getattr(reference, verb)(*arguments)
         kind = torch.is_grad_enabled(), *map(kind_of_argument, arguments)
-        return compiled_kind(verb, kind)(*arguments)
+        try:
+            return compiled_kind(verb, kind)(*arguments)
+        except torch._dynamo.exc.FailOnRecompileLimitHit as error:
+            raise RuntimeError(
+                f"impl='compiled' met more shapes of {verb} than torch._dynamo.config.recompile_limit "
+                "allows; raise it, or take another impl"
+            ) from error
 
     return call
 

@@ -106,7 +106,9 @@ MODES = {
 RAISES = NotImplementedError, RuntimeError
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning"
+)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", LAYERS)
 def test_right_or_refused(name: str, mode: str) -> None:
@@ -173,7 +175,7 @@ def test_every_variant_of_an_ablation_runs_compiled(compiled_runs: list[int]) ->
                 layer = PEER(
                     8, experts=64, activation=activation, glu=glu, impl="compiled", **SIZES
                 )
-                for count in (6, 7, 9):
+                for count in (6, 7):
                     before = len(compiled_runs)
                     with torch.set_grad_enabled(training):
                         layer(torch.randn(count, 8))
@@ -184,5 +186,8 @@ def test_past_the_compilers_limit_a_call_raises(compiled_runs: list[int]) -> Non
     layer = PEER(8, experts=64, impl="compiled", **SIZES)
     with torch._dynamo.config.patch(recompile_limit=1, automatic_dynamic_shapes=False):
         layer(torch.randn(6, 8))
-        with pytest.raises(RuntimeError, match="[Rr]ecompile.limit"):
+        with pytest.raises(
+            RuntimeError,
+            match="impl='compiled' met more .* than torch._dynamo.config.recompile_limit",
+        ):
             layer(torch.randn(7, 8))
