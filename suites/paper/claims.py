@@ -4,7 +4,7 @@ Differences are paired by seed, so by data order; the interval is Student's, 95 
 paper's, in the same unit, and never ours. Wins and losses stand in the order of the paper.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -203,9 +203,18 @@ CLAIMS: tuple[Claim, ...] = (
 SUITES = tuple(dict.fromkeys(claim.suite for claim in CLAIMS))
 
 
-def sheet(profile: str, files: Mapping[str, Sequence[ResultFile | None]]) -> Sheet:
-    """A row per claim and per file of its suite; a claim whose suite has none was not run."""
-    rows = [row(claim, file) for claim in CLAIMS for file in files.get(claim.suite, [None])]
+def sheet(
+    profile: str,
+    files: Mapping[str, Sequence[ResultFile | None]],
+    only: Container[str] = SUITES,
+) -> Sheet:
+    """A row per claim on one of the suites `only` and per file of its suite, without any: not run."""
+    rows = [
+        row(claim, file)
+        for claim in CLAIMS
+        if claim.suite in only
+        for file in files.get(claim.suite, [None])
+    ]
     frame = pd.DataFrame(rows)
     words = frame["verdict"].str.replace(r" \(.*", "", regex=True)
     counts = ", ".join(f"{(words == word).sum()} {word}" for word in sorted(set(words)))

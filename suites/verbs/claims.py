@@ -1,4 +1,7 @@
-"""Judge the paper's claims on records: what each sentence says, what we measured, and the verdict."""
+"""Judge the paper's claims on records: what each sentence says, what we measured, and the verdict.
+
+Exit status: 0 whatever the verdicts are; `compare paper HEAD` has one for them.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -2,6 +2,8 @@
 
 What finished is not run again, and what one suite made another takes. `--evaluation` is for suite
 table1 alone: without it, its tables name the sets as gaps.
+
+Exit status: 1 when a run failed, else those of every verb.
 """
 
 import hashlib
