@@ -224,6 +224,7 @@ def sheet(
         frame=frame,
         formats=dict.fromkeys(("paper", "ours", "low", "high"), "+.4f"),
         brief=["claim", "source", "paper", "ours", "low", "high", "verdict"],
+        terminal=["claim", "paper", "ours", "low", "high", "verdict"],
         notes=[
             counts,
             "ours: mean difference over seeds, paired by seed and so by data order, in column unit",

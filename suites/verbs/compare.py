@@ -72,7 +72,7 @@ def shown(sheet: Sheet, form: Format) -> str:
     if form == "json":
         rows = json.loads(sheet.frame.to_json(orient="records"))
         return json.dumps({"notes": sheet.notes, "rows": rows}, indent=1, ensure_ascii=False)
-    return sheet.csv().rstrip("\n") if form == "csv" else sheet.markdown()
+    return sheet.csv().rstrip("\n") if form == "csv" else sheet.printed(wide=form == "markdown")
 
 
 def verdict_status(verdicts: list[str]) -> int:

@@ -27,7 +27,7 @@ def records(results: Path) -> list[Path]:
 
 
 def test_a_run_prints_a_table_and_names_what_it_wrote(suites, tmp_path: Path) -> None:
-    done = suites(*QUICK, "--layer", "peer", "--results", tmp_path)
+    done = suites(*QUICK, "--layer", "peer", "--wide", "--results", tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^\| dense +\|", done.stdout, re.M)
     assert re.search(r"^\| peer +\|", done.stdout, re.M)
@@ -205,7 +205,9 @@ def test_a_layer_is_one_file_and_one_line(suites, tmp_path: Path) -> None:
     assert line in registry.read_text()
     registry.write_text(registry.read_text().replace(line, line + added))
     assert re.search(r"linear\n +A square matrix", suites("list", root=root).stdout)
-    done = suites(*QUICK, "--layer", "linear", "--results", tmp_path / "results", root=root)
+    done = suites(
+        *QUICK, "--layer", "linear", "--wide", "--results", tmp_path / "results", root=root
+    )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^\| linear +\|", done.stdout, re.M)
     assert re.search(r"\| none\+dirty +\|", done.stdout)
@@ -228,7 +230,7 @@ def test_an_experiment_is_one_file_and_one_line(suites, tmp_path: Path) -> None:
     assert line in registry.read_text()
     registry.write_text(registry.read_text().replace(line, line + added))
     results = tmp_path / "results"
-    done = suites("run", "topk", "--profile", "smoke", "--results", results, root=root)
+    done = suites("run", "topk", "--profile", "smoke", "--wide", "--results", results, root=root)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^\| +k +\|", done.stdout, re.M)
     assert re.search(r"^\| +16 +\|", done.stdout, re.M)

@@ -62,11 +62,17 @@ def speed_command(
     @click.option("-k", "expression", metavar="EXPR", help="cells by name, as in pytest -k")
     @click.option("--dry-run", is_flag=True, help="list cells with estimated memory and time")
     @click.option("--ids", type=click.Path(path_type=Path), help="recorded routing, a .npy file")
+    @click.option("--wide", is_flag=True, help="print all columns of the tables")
     @click.option(
         "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
     )
     def command(
-        profile: str, expression: str | None, dry_run: bool, ids: Path | None, results: Path | None
+        profile: str,
+        expression: str | None,
+        dry_run: bool,
+        ids: Path | None,
+        wide: bool,
+        results: Path | None,
     ) -> int:
         if profile not in profiles:
             raise UserError(f"{suite} has no profile {profile!r}; it has {', '.join(profiles)}")
@@ -88,7 +94,7 @@ def speed_command(
         quiet = ["-q", "--no-header", "--show-capture=no", "--disable-warnings"]
         quiet += ["-o", "console_output_style=classic"]
         listener = pytest_run([*arguments, "--resume", *quiet])
-        return ended(listener, suite, expression)
+        return ended(listener, suite, expression, wide)
 
     return command
 
@@ -107,7 +113,7 @@ def planner(profiles: dict[str, tuple[Cell, ...]]) -> Callable[[str, list[Result
     return planned
 
 
-def ended(listener: Listener, suite: str, expression: str | None) -> int:
+def ended(listener: Listener, suite: str, expression: str | None, wide: bool) -> int:
     """Tables of what was measured, and the exit status; raises what broke the run or interrupted it."""
     if isinstance(listener.stopped_by, KeyboardInterrupt):
         raise listener.stopped_by
@@ -116,7 +122,7 @@ def ended(listener: Listener, suite: str, expression: str | None) -> int:
     require_cells(listener, suite, expression)
     if listener.stopped_by is not None:
         raise UserError(str(listener.stopped_by))
-    return max(map(report, by_folder(listener.written)))
+    return max(report(paths, wide) for paths in by_folder(listener.written))
 
 
 def pytest_run(arguments: list[str]) -> Listener:
@@ -157,7 +163,7 @@ def by_folder(paths: list[Path]) -> list[list[Path]]:
     return [[path for path in paths if path.parent == folder] for folder in folders]
 
 
-def report(paths: list[Path]) -> int:
+def report(paths: list[Path], wide: bool) -> int:
     """Prints and writes the table of the records at `paths`; 1 when one of them is a failure."""
     from suites.figures import FIGURES, save
     from suites.tables import TABLES
@@ -169,7 +175,7 @@ def report(paths: list[Path]) -> int:
     write_text(folder / "table.csv", sheet.csv())
     for name, figure in FIGURES[suite](files).items():
         save(figure, folder / name)
-    click.echo(sheet.markdown())
+    click.echo(sheet.printed(wide))
     statuses = Counter(record.status for file in files for record in file.records)
     listed = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
     click.echo(f"{listed}; records, table.md, table.csv and figures are in {folder}")
