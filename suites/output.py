@@ -1,9 +1,15 @@
-"""Standard output and error that any encoding can carry: what it lacks is spelled in ASCII."""
+"""What a terminal shows: text in any encoding, what it lacks spelled in ASCII, and tables that fit it."""
 
 import codecs
 import io
+import re
 import sys
 import unicodedata
+from collections.abc import Sequence
+from itertools import zip_longest
+
+WIDTH = 80
+CELLS = (40, 32, 24, 20, 18, 16, 14, 12)  # how long a line of a cell may be, tried in turn
 
 LEGIBLE = "legible"  # as `errors` of a stream
 SPELLED = {
@@ -44,3 +50,51 @@ def make_legible() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=LEGIBLE)
+
+
+def fitted(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[str, list[str]]:
+    """A table at most WIDTH wide, its cells broken into lines, and the headers of the last columns,
+    left out where that is not enough. A first cell is not repeated in the rows below it."""
+    columns = [list(map(str, column)) for column in zip(headers, *rows, strict=True)]
+    first = columns[0]
+    columns[0] = [c if i < 2 or c != first[i - 1] else "" for i, c in enumerate(first)]
+    broken = {
+        size: [[in_lines(cell, size) for cell in column] for column in columns] for size in CELLS
+    }
+    choices = [(shown, size) for shown in range(len(columns), 0, -1) for size in CELLS]
+    shown, size = next(
+        (
+            (shown, size)
+            for shown, size in choices
+            if sum(map(width, broken[size][:shown])) + 2 * (shown - 1) <= WIDTH
+        ),
+        choices[-1],
+    )
+    return drawn(broken[size][:shown]), list(headers[shown:])
+
+
+def in_lines(cell: str, size: int) -> str:
+    """Broken after spaces and slashes only, so that a number or a name stays whole."""
+    lines = [""]
+    for piece in re.findall(r"[^\s/]+[\s/]?|[\s/]", cell):
+        if lines[-1] and len((lines[-1] + piece).rstrip()) > size:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def width(column: list[str]) -> int:
+    return max(len(line) for cell in column for line in cell.split("\n"))
+
+
+def drawn(columns: list[list[str]]) -> str:
+    """Cells of several lines beside each other, a rule below the headers."""
+    widths = [width(column) for column in columns]
+    lines = []
+    for number, row in enumerate(zip(*columns, strict=True)):
+        for line in zip_longest(*(cell.split("\n") for cell in row), fillvalue=""):
+            padded = (part.ljust(wide) for part, wide in zip(line, widths, strict=True))
+            lines.append("  ".join(padded).rstrip())
+        if number == 0:
+            lines.append("  ".join("-" * wide for wide in widths))
+    return "\n".join(lines)

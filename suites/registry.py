@@ -5,6 +5,7 @@ a complete run. A module whose table is `arms.sheets` offers `FORM` too.
 """
 
 import importlib
+from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -58,7 +59,9 @@ SPEED_SUITES = tuple(name for name, suite in SUITES.items() if suite.sheets == "
 def load(suite: str) -> ModuleType:
     """The module of `suite`; raises UserError for an unknown name."""
     if suite not in SUITES:
-        raise UserError(f"unknown suite {suite!r}; there are {', '.join(SUITES)}")
+        near = get_close_matches(suite, SUITES, 1, cutoff=0.75)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"unknown suite {suite!r}{meant}; there are {', '.join(SUITES)}")
     return importlib.import_module(f"suites.{SUITES[suite].module}")
 
 

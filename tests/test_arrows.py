@@ -42,7 +42,7 @@ ROOMS = {
         "suites.errors suites.records suites.analysis", "two sides are compared by records alone"
     ),
     "suites.tables": Room(
-        "suites.errors suites.registry suites.records suites.analysis",
+        "suites.errors suites.output suites.registry suites.records suites.analysis",
         "tables are made of records alone",
     ),
     "suites.figures": Room(

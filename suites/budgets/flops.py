@@ -112,10 +112,11 @@ def profile_named(name: str) -> Profile:
 
 @click.command(name="flops", help=__doc__)
 @click.option("--profile", default="tiny", show_default=True, help=f"one of {', '.join(PROFILES)}")
+@click.option("--wide", is_flag=True, help="print all columns of the tables")
 @click.option(
     "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
 )
-def command(profile: str, results: Path | None) -> int:
+def command(profile: str, wide: bool, results: Path | None) -> int:
     from tqdm import tqdm
 
     from suites.budgets.count import record
@@ -133,7 +134,7 @@ def command(profile: str, results: Path | None) -> int:
     for sheet in sheets([file]):
         write_text(folder / f"{sheet.name}.md", sheet.markdown())
         write_text(folder / f"{sheet.name}.csv", sheet.csv())
-        click.echo(sheet.markdown())
+        click.echo(sheet.printed(wide))
     drawn = [
         path
         for name, figure in FIGURES["flops"]([file]).items()

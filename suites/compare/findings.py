@@ -14,7 +14,7 @@ from suites.analysis.statistics import (
 )
 from suites.compare.causes import explained
 from suites.compare.pairs import Pair, pairs
-from suites.compare.presence import one_sided, presence, unfinished, unmatched
+from suites.compare.presence import SAME_RECORD, one_sided, presence, unfinished, unmatched
 from suites.compare.sides import Side
 from suites.compare.verdict import Row, Verdict, estimated, invalid, verdict
 from suites.errors import UserError
@@ -50,8 +50,7 @@ def compare(base: Side, head: Side) -> list[Row]:
 def compare_pair(pair: Pair) -> list[Row]:
     base, head = cells(pair.base), cells(pair.head)
     if pair.same_record():
-        same = "both sides are the same record: nothing was measured in between"
-        return [presence(pair.name(), f"all {len(base)} cells", "INVALID", same)]
+        return [presence(pair.name(), f"all {len(base)} cells", "INVALID", SAME_RECORD)]
     named = labels(base | head)
     rows: list[Row] = []
     findings: list[Finding] = []

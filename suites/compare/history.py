@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 
 import numpy as np
 import ruptures
@@ -16,6 +17,8 @@ from suites.records.record import ResultFile
 from suites.records.store import Store
 
 SHORTEST_SEGMENT = 2  # one odd measurement is no change
+FIRST = ("validation_loss_nats", "median_s", "forward_flops")  # of the metrics of a cell
+MOST_LISTED = 8
 PENALTY = 2.5  # simulated on 20 commits: 1 % false changes, every step of five deviations found
 
 
@@ -80,19 +83,33 @@ def chosen_cell(file: ResultFile, case: str) -> tuple[str, str]:
     found = [(key, name) for key, name in named.items() if case == name]
     found = found or [(key, name) for key, name in named.items() if case in name]
     if len(found) != 1:
+        every = sorted(name for _, name in found) or nearest(case, list(named.values()))
+        listed = "".join(f"\n  {name}" for name in every[:MOST_LISTED])
+        more = f"\n  and {len(every) - MOST_LISTED} more" if len(every) > MOST_LISTED else ""
         raise UserError(
-            f"{case!r} names {len(found)} cells of {file.suite}; there are: "
-            + ", ".join(sorted(named.values()))
+            f"--case {case!r} is part of {len(found)} names of {len(named)} cells of {file.suite}; "
+            f"give one of:{listed}{more}"
         )
     return found[0]
 
 
+def nearest(case: str, names: list[str]) -> list[str]:
+    """`names`, the most similar first."""
+    matcher = SequenceMatcher(b=case)
+
+    def likeness(name: str) -> float:
+        matcher.set_seq1(name)
+        return matcher.ratio()
+
+    return sorted(sorted(names), key=likeness, reverse=True)
+
+
 def default_metric(file: ResultFile, key: str) -> str:
+    """What the suite is run for, where the cell has it."""
     judged = [name for name in metrics([cells(file)[key]]) if quantity(name) is not None]
-    losses = [name for name in judged if getattr(quantity(name), "kind", None) == "loss"]
     if not judged:
         raise UserError(f"the newest record of {file.suite} has no number for this cell")
-    return (losses or judged)[0]
+    return next((name for name in FIRST if name in judged), judged[0])
 
 
 def change_points(values: np.ndarray) -> list[int]:

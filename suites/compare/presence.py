@@ -4,6 +4,8 @@ from suites.compare.verdict import Row, Verdict
 from suites.records.cells import Cell, cells, differences, labels
 from suites.records.record import ResultFile
 
+SAME_RECORD = "both sides are the same record: nothing was measured in between"
+
 
 def presence(suite: str, cell: str, verdict: Verdict, cause: str = "") -> Row:
     return Row(

@@ -7,14 +7,21 @@ from typing import Literal
 import pandas as pd
 from tabulate import tabulate
 
+from suites.compare.presence import SAME_RECORD
 from suites.compare.verdict import Row
 
 Format = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[Format, ...] = ("table", "markdown", "csv", "json")
 
 
-def render(rows: list[Row], notes: list[str], form: Format) -> str:
-    """CSV and JSON hold full numbers; JSON holds the notes too, tables print them below."""
+def render(rows: list[Row], notes: list[str], form: Format, only_changed: bool = False) -> str:
+    """CSV and JSON hold full numbers; JSON holds the notes too, tables print them below.
+
+    `only_changed` leaves out what is the same, and records that are.
+    """
+    counts = counted(rows)
+    if only_changed:
+        rows = [row for row in rows if row.verdict != "SAME" and row.cause != SAME_RECORD]
     if form == "json":
         body = {"notes": notes, "rows": [row.model_dump() for row in rows]}
         return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False)
@@ -30,7 +37,7 @@ def render(rows: list[Row], notes: list[str], form: Format) -> str:
         tablefmt="simple" if form == "table" else "pipe",
         disable_numparse=True,
     )  # fmt: skip
-    lines = [f"- {note}" for note in [*notes, counted(rows)]]
+    lines = [f"- {note}" for note in [*notes, counts]]
     return "\n".join([shown, "", *lines])
 
 

@@ -15,11 +15,20 @@ PAPER = "paper"
 
 @dataclass
 class Side:
-    """One side of a comparison; `notes` state which records stand in for which commit."""
+    """One side of a comparison; `notes` state, as of it, which records stand in for which commit."""
 
     given: str
     files: list[ResultFile]
     notes: list[str] = field(default_factory=list)
+
+
+def notes(*sides: Side) -> list[str]:
+    """Each once, of the sides that it holds for."""
+    every = dict.fromkeys(note for one in sides for note in one.notes)
+    return [
+        f"{' and '.join(dict.fromkeys(one.given for one in sides if note in one.notes))}: {note}"
+        for note in every
+    ]
 
 
 def side(given: str, store: Store, repository: Repository, suite: str | None = None) -> Side:
@@ -66,12 +75,11 @@ def from_commit(given: str, store: Store, repository: Repository, suite: str | N
             stand_ins.setdefault(ones[0].stands_for[:12], []).append(f"{name} {profile}")
         if removed:
             found.notes.append(
-                f"{name} {profile} of {found.given} is read from git: "
+                f"{name} {profile} is read from git: "
                 f"{', '.join(sorted({str(one.removed_by)[:12] for one in ones}))} removed it"
             )
     found.notes += [
-        f"{found.given} has no records of {', '.join(names)}; those of its ancestor "
-        f"{ancestor} stand in"
+        f"no records of {', '.join(names)}; those of its ancestor {ancestor} stand in"
         for ancestor, names in stand_ins.items()
     ]
     return chosen(found, suite)

@@ -4,7 +4,7 @@ Differences are paired by seed, so by data order; the interval is Student's, 95 
 paper's, in the same unit, and never ours. Wins and losses stand in the order of the paper.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -209,12 +209,18 @@ def sheet(
     chosen: Sequence[Claim] = CLAIMS,
     title: str = "The paper's claims",
     note: str = "paper: its effect at 6e18 and 2e19 FLOPs on C4, another scale than ours",
+    only: Container[str] | None = None,
 ) -> Sheet:
     """A row per claim and per file of its suite; a claim whose suite has none was not run.
 
-    `note` says what column "paper" holds.
+    `note` says what column "paper" holds; `only` leaves out the claims on other suites.
     """
-    rows = [row(claim, file) for claim in chosen for file in files.get(claim.suite, [None])]
+    rows = [
+        row(claim, file)
+        for claim in chosen
+        if only is None or claim.suite in only
+        for file in files.get(claim.suite, [None])
+    ]
     frame = pd.DataFrame(rows)
     words = frame["verdict"].str.replace(r" \(.*", "", regex=True)
     counts = ", ".join(f"{(words == word).sum()} {word}" for word in sorted(set(words)))
@@ -224,6 +230,7 @@ def sheet(
         frame=frame,
         formats=dict.fromkeys(("paper", "ours", "low", "high"), "+.4f"),
         brief=["claim", "source", "paper", "ours", "low", "high", "verdict"],
+        terminal=["claim", "paper", "ours", "low", "high", "verdict"],
         notes=[
             counts,
             "ours: mean difference over seeds, paired by seed and so by data order, in column unit",

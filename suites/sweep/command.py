@@ -64,6 +64,7 @@ OPTIONS = (
     click.option(
         "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
     ),
+    click.option("--wide", is_flag=True, help="print all columns of the tables"),
     click.option(
         "--plan",
         is_flag=True,

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
@@ -92,6 +93,7 @@ def run_cases(
     checkpoint_interval_s: float,
 ) -> None:
     """Runs what has no final record yet, `jobs` processes at a time, in the order of `cases`."""
+    runs.folder.mkdir(parents=True, exist_ok=True)  # fails before anything was trained for nothing
     todo = [case for case in cases if not runs.finished(case)]
     if len(todo) < len(cases):
         tqdm.write(f"{len(cases) - len(todo)} of {len(cases)} runs exist already", sys.stderr)
@@ -122,11 +124,21 @@ def run_cases(
         ThreadPoolExecutor(jobs) as pool,
         terminated(workers, stop),
     ):
+        started_s, spent = time.monotonic(), 0.0
         for future in as_completed([pool.submit(one, case) for case in todo]):
             if (done := future.result()) is not None:
                 runs.keep(*done)
                 bar.update()
-                tqdm.write(summary(*done), sys.stderr)
+                spent += done[0].budget_flops
+                left = remaining(time.monotonic() - started_s, spent, todo)
+                tqdm.write(f"{summary(*done)}; {bar.n} of {len(todo)} runs, {left}", sys.stderr)
+
+
+def remaining(passed_s: float, spent_flops: float, todo: list[TrainingCase]) -> str:
+    """How long the whole sweep goes on, if FLOPs take as long as they did."""
+    left_flops = sum(case.budget_flops for case in todo) - spent_flops
+    left_s = passed_s * max(0.0, left_flops) / spent_flops
+    return f"about {left_s / 60:,.1f} min left"
 
 
 @contextmanager

@@ -31,6 +31,7 @@ class How(NamedTuple):
     checkpoint_interval_s: float
     jobs: int | None
     results: Path | None
+    wide: bool = False
 
     def store(self) -> Store:
         return Store(self.results or RESULTS)
@@ -82,7 +83,7 @@ def sweep(suite: str, profile_name: str, profile: Profile, how: How) -> int:
         write_text(table.with_suffix(".md"), sheet.markdown())
         write_text(table.with_suffix(".csv"), sheet.csv())
         write_text(table.with_suffix(".tex"), sheet.latex())
-        click.echo(sheet.markdown())
+        click.echo(sheet.printed(how.wide))
     for name, figure in FIGURES[suite]([file]).items() if suite in FIGURES else ():
         save(figure, folder / name)
     click.echo(f"wrote {len(file.records)} records, tables and figures in {folder}")

@@ -6,6 +6,7 @@ import pandas as pd
 from pydantic import ConfigDict, Field, SkipValidation
 from tabulate import tabulate
 
+from suites.output import fitted
 from suites.records.record import Model
 
 
@@ -24,6 +25,7 @@ class Sheet(Model):
     formats: dict[str, str] = {}
     notes: list[str] = []
     brief: list[str] = []
+    terminal: list[str] = Field(default=[], description="what a terminal shows, if not `brief`")
     measured: list[str] = Field(
         default=[], description="columns of times or memory, which no repetition gives again"
     )
@@ -34,6 +36,19 @@ class Sheet(Model):
         return f"# {self.title}\n\n{self.body(list(self.frame.columns))}\n" + (
             f"{notes}\n" if notes else ""
         )
+
+    def printed(self, wide: bool) -> str:
+        """For a terminal: the columns that matter, within its width; with `wide`, the whole table."""
+        if wide:
+            return self.markdown()
+        columns = self.terminal or self.brief or list(self.frame.columns)
+        table, left_out = fitted(columns, self.shown()[columns].to_numpy().tolist())
+        more = [c for c in self.frame.columns if c not in columns] + left_out
+        notes = [
+            *self.notes,
+            *([f"--wide and the files show too: {', '.join(more)}"] if more else []),
+        ]
+        return f"# {self.title}\n\n{table}\n\n" + "".join(f"- {note}\n" for note in notes)
 
     def body(self, columns: list[str]) -> str:
         """Markdown of some columns; README.md shows those of `brief`."""

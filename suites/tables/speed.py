@@ -60,6 +60,7 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
         title=f"{files[0].suite}, profile {files[0].profile}",
         frame=rows[shown].reset_index(drop=True),
         formats=FORMATS,
+        terminal=["group", "row", "median ms", "× dense", "× best", "peak MiB", "status"],
         notes=notes(files, rows),
     )
     return [whole]

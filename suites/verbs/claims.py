@@ -1,4 +1,7 @@
-"""Judge the paper's claims on records: what each sentence says, what we measured, and the verdict."""
+"""Judge the paper's claims on records: what each sentence says, what we measured, and the verdict.
+
+Exit status: 0 whatever the verdicts are; `compare paper HEAD` has one for them.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,10 +19,11 @@ from suites.records.store import RESULTS, Store
 @click.option(
     "--scratch", is_flag=True, help="judge what this code made here, not what is committed"
 )
+@click.option("--wide", is_flag=True, help="print all columns")
 @click.option(
     "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"
 )
-def command(profile: str, scratch: bool, results: Path) -> None:
+def command(profile: str, scratch: bool, wide: bool, results: Path) -> None:
     store = Store(results)
     files = made(store, profile) if scratch else committed(store, profile)
     if not files:
@@ -28,7 +32,7 @@ def command(profile: str, scratch: bool, results: Path) -> None:
             f"no records of profile {profile} under {place} that a claim rests on; make some with: "
             f"python -m suites paper --profile {profile}"
         )
-    click.echo(claims.sheet(profile, files).markdown())
+    click.echo(claims.sheet(profile, files).printed(wide))
 
 
 def committed(store: Store, profile: str) -> dict[str, list[ResultFile]]:

@@ -1,38 +1,81 @@
-"""Compare the records of two commits, of two files, or of the paper and a commit."""
+"""Compare the records of two commits or of two files, or judge the paper's claims on those of one.
 
+BASE and HEAD are each a commit, tag, branch or record file. With `paper` as BASE, every claim of the
+paper that the records of HEAD bear on is judged.
+
+Exit status: 0 nothing slower, 1 slower, worse, failed, removed or not reproduced, 2 usage,
+3 undecided or invalid, 4 nothing measured, 70 a fault of the suite.
+"""
+
+import json
 from pathlib import Path
 
 import click
 
 from suites.compare.findings import compare
-from suites.compare.paper import compare_paper
 from suites.compare.rendering import FORMATS, Format, render
-from suites.compare.sides import PAPER, side
+from suites.compare.sides import PAPER, Side, notes, side
 from suites.compare.verdict import exit_status
 from suites.errors import UserError
+from suites.paper import claims
 from suites.records.commits import Repository
 from suites.records.store import RESULTS, Store
+from suites.tables.sheet import Sheet
+from suites.verbs.claims import by_suite
 
 
 @click.command(name="compare", help=__doc__)
 @click.argument("base")
 @click.argument("head")
 @click.option("--suite", help="only this suite")
+@click.option("--only-changed", is_flag=True, help="leave out rows where nothing changed")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option(
     "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"
 )
-def command(base: str, head: str, suite: str | None, form: Format, results: Path) -> int:
-    """BASE and HEAD are each a commit, tag, branch or record file; BASE may be `paper`.
-
-    Exit status: 0 nothing slower, 1 slower, worse, failed or removed, 2 usage, 3 undecided or
-    invalid, 4 nothing measured.
-    """
+def command(
+    base: str, head: str, suite: str | None, only_changed: bool, form: Format, results: Path
+) -> int:
     if head == PAPER:
         raise UserError("the paper is a BASE: python -m suites compare paper HEAD")
     store, repository = Store(results), Repository(results.resolve().parent)
-    ours = side(base, store, repository, "table1" if base == PAPER else suite)
-    theirs = side(head, store, repository, suite)
-    rows = (compare_paper if base == PAPER else compare)(ours, theirs)
-    click.echo(render(rows, [*ours.notes, *theirs.notes], form))
+    if base == PAPER:
+        return judge(side(head, store, repository, suite), form)
+    ours, theirs = (side(given, store, repository, suite) for given in (base, head))
+    rows = compare(ours, theirs)
+    click.echo(render(rows, notes(ours, theirs), form, only_changed))
     return exit_status(rows)
+
+
+def judge(found: Side, form: Format) -> int:
+    """Prints a verdict per claim that the records of `found` bear on."""
+    files = [file for file in found.files if file.suite in claims.SUITES]
+    if not files:
+        has = ", ".join(sorted({file.suite for file in found.files}))
+        raise UserError(
+            f"{found.given} has no records that a claim of the paper rests on; it has {has}. Such are "
+            f"made by: python -m suites paper"
+        )
+    verdicts: list[str] = []
+    for profile in sorted({file.profile for file in files}):
+        own = by_suite(file for file in files if file.profile == profile)
+        sheet = claims.sheet(profile, own, only=own)
+        click.echo(shown(sheet, form))
+        verdicts += list(sheet.frame["verdict"])
+    if form in ("table", "markdown"):
+        for note in notes(found):
+            click.echo(f"- {note}")
+    return verdict_status(verdicts)
+
+
+def shown(sheet: Sheet, form: Format) -> str:
+    if form == "json":
+        rows = json.loads(sheet.frame.to_json(orient="records"))
+        return json.dumps({"notes": sheet.notes, "rows": rows}, indent=1, ensure_ascii=False)
+    return sheet.csv().rstrip("\n") if form == "csv" else sheet.printed(wide=form == "markdown")
+
+
+def verdict_status(verdicts: list[str]) -> int:
+    """0 all reproduced, 1 one is not, 3 one is undecided."""
+    words = {verdict.partition(" (")[0] for verdict in verdicts}
+    return 1 if "not reproduced" in words else 3 if "undecided" in words else 0

@@ -1,4 +1,7 @@
-"""One number over commits: table, plot, change points, and which commit to measure next."""
+"""One number over commits: table, plot, change points, and which commit to measure next.
+
+--case is a name as `compare` prints it, or a part that only one cell has.
+"""
 
 from pathlib import Path
 
@@ -11,9 +14,11 @@ from suites.records.store import RESULTS, Store
 
 
 @click.command(name="history", help=__doc__)
-@click.option("--suite", required=True)
-@click.option("--case", required=True, help="name of a cell as `compare` prints it, or part of it")
-@click.option("--metric", help="default: the loss, or the first number that is judged")
+@click.option("--suite", required=True, help="whose records; `python -m suites list` names them")
+@click.option("--case", required=True, help="a cell, or part of its name")
+@click.option(
+    "--metric", help="default: validation loss, median time or FLOPs, whichever the cell has"
+)
 @click.option("--head", default="HEAD", show_default=True, help="the newest commit to look at")
 @click.option(
     "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"

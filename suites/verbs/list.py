@@ -1,8 +1,11 @@
 """What there is: layers, suites and profiles."""
 
 import inspect
+import textwrap
 
 import click
+
+WIDTH, INDENT = 80, " " * 4
 
 
 @click.command(name="list", help=__doc__)
@@ -21,5 +24,9 @@ def command() -> None:
 
 
 def echo(name: str, documented: object, detail: str) -> None:
-    first_line = (inspect.getdoc(documented) or "").split("\n")[0]
-    click.echo(f"  {name:14} {first_line}\n  {'':14} {detail}")
+    """A name, the first sentence or paragraph of its documentation, and a detail."""
+    paragraph = (inspect.getdoc(documented) or "").split("\n\n")[0]
+    click.echo(f"  {name}")
+    for text in (paragraph, detail):
+        lines = textwrap.wrap(text, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
+        click.echo("\n".join(lines))

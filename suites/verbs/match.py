@@ -1,4 +1,8 @@
-"""Find, for every layer, the configuration nearest to a dense layer's budget."""
+"""Find, for every layer, the configuration nearest to a dense layer's budget.
+
+Prints what was varied and the mismatch. Exit status: 1 when a layer cannot meet the budget, else
+those of every verb.
+"""
 
 import click
 
@@ -17,7 +21,6 @@ WIDEST, MOST_TOKENS = 2**17, 2**31  # beyond what 64 bits address with the paper
 @click.option("--tokens", type=click.IntRange(1, MOST_TOKENS), default=2048, show_default=True)
 @click.option("--layer", "layers", multiple=True, help="only these; repeatable")
 def command(dim: int, budget: str, tolerance: float, tokens: int, layers: tuple[str, ...]) -> int:
-    """Prints what was varied and the mismatch; exits with 1 when a layer cannot meet the budget."""
     from suites.budgets.match import dense_budget, match
     from suites.layers import LAYERS, check_registered
 

@@ -2,6 +2,8 @@
 
 What finished is not run again, and what one suite made another takes. `--evaluation` is for suite
 table1 alone: without it, its tables name the sets as gaps.
+
+Exit status: 1 when a run failed, else those of every verb.
 """
 
 import hashlib
@@ -64,7 +66,8 @@ def command(
     status = 0
     for suite, own in chosen.items():
         status = max(status, sweep(suite, profile, own, hows[suite]))
-    finish(profile, list(chosen), next(iter(hows.values())).store())
+    how = next(iter(hows.values()))
+    finish(profile, list(chosen), how.store(), how.wide)
     return status
 
 
@@ -77,7 +80,7 @@ def print_plans(profile: str, chosen: dict[str, Any], hows: dict[str, Any]) -> N
     click.echo(total_text(profile, chosen, hows))
 
 
-def finish(profile: str, suites: list[str], store: Any) -> None:
+def finish(profile: str, suites: list[str], store: Any, wide: bool) -> None:
     """The verdicts, where everything lies, and a digest that a repetition has again."""
     from suites.measure.environment import code, environment
     from suites.paper import claims
@@ -95,7 +98,7 @@ def finish(profile: str, suites: list[str], store: Any) -> None:
     write_text(folder / "table.md", verdicts.markdown())
     write_text(folder / "table.csv", verdicts.csv())
     write_text(folder / "table.tex", verdicts.latex())
-    click.echo(verdicts.markdown())
+    click.echo(verdicts.printed(wide))
     for path in (*files.values(), folder):
         click.echo(f"tables and figures: {path}")
     content = "".join(sheet.repeatable() for sheet in [*sheets, verdicts])

@@ -1,4 +1,7 @@
-"""Move a complete run of a clean commit from scratch to results/records."""
+"""Move a complete run of a clean commit from scratch to results/records.
+
+RUN is the folder in results/scratch that `python -m suites run` named when it ended.
+"""
 
 from pathlib import Path
 
@@ -16,7 +19,6 @@ from suites.tables.whole import whole
     "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"
 )
 def command(run: Path, results: Path) -> int:
-    """RUN is a folder that `python -m suites run` named, in results/scratch."""
     files = [read(path) for path in sorted(run.glob("*.json"))]
     if not files:
         raise UserError(

@@ -1,4 +1,10 @@
-"""Measure two commits in paired rounds and judge whether HEAD is slower, larger or broken."""
+"""Measure two commits in paired rounds and judge whether HEAD is slower, larger or broken.
+
+BASE and HEAD are commits, tags or branches; HEAD is the checked-out commit by default.
+
+Exit status: 0 nothing slower, 1 slower, more, failed or removed, 2 usage, 3 undecided or invalid,
+4 nothing measured, 70 a fault of the suite.
+"""
 
 import click
 
@@ -28,11 +34,6 @@ def command(
     seed: int,
     form: Format,
 ) -> int:
-    """BASE and HEAD are commits, tags or branches; HEAD is the checked-out commit by default.
-
-    Exit status: 0 nothing slower, 1 slower, more, failed or removed, 2 usage, 3 undecided or
-    invalid, 4 nothing measured.
-    """
     from suites.measure.lock import measuring
     from suites.regress.run import Plan, run_gate
 

@@ -1,4 +1,7 @@
-"""Test the gate itself: silent on identical code, awake to a slowdown of 5 and of 10 percent."""
+"""Test the gate itself: silent on identical code, awake to a slowdown of 5 and of 10 percent.
+
+Exit status: 1 when the gate is not as it must be, else those of every verb.
+"""
 
 import click
 
@@ -25,7 +28,6 @@ DETECTED_AT_LEAST = 0.90
     "--device", type=click.Choice(["cpu", "cuda"]), help="default: cuda where there is one"
 )
 def command(gates: int, simulate: bool, device: str | None) -> int:
-    """Exit status: 0 all as it must be, 1 otherwise."""
     passed = simulated(gates)
     if not simulate:
         passed = measured(chosen_device(device)) and passed

@@ -1,4 +1,7 @@
-"""Regenerate the tables and the schema in results/ from its records, or check that they agree."""
+"""Regenerate the tables and the schema in results/ from its records, or check that they agree.
+
+Exit status: 1 when --check finds a difference, else those of every verb.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

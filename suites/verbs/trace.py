@@ -1,4 +1,8 @@
-"""Where the time of a training step goes: share of it in kernels, and the largest of them."""
+"""Where the time of a training step goes: share of it in kernels, and the largest of them.
+
+SUITE is a training suite, as `python -m suites list` names them. Each layer of the profile is traced
+in its largest backbone, on random tokens.
+"""
 
 from pathlib import Path
 
@@ -20,22 +24,21 @@ from suites.errors import UserError
 def command(
     suite: str, profile: str, layers: tuple[str, ...], steps: int, output: Path | None
 ) -> None:
-    """Traces each layer of the profile in its largest backbone, on random tokens."""
     import torch
     from tabulate import tabulate
 
     from suites.language_model.trace import trace
-    from suites.registry import load
+    from suites.registry import PAPER_SUITES, load
     from suites.sweep.experiment import Profile
     from suites.sweep.plan import UNREAD
 
     known = load(suite).PROFILES
-    chosen = known.get(profile)
-    if not isinstance(chosen, Profile):
-        raise UserError(
-            f"{suite} trains nothing at profile {profile!r}; a training suite has one of "
-            f"{', '.join(known)}, `python -m suites list` shows them"
-        )
+    if not isinstance(next(iter(known.values())), Profile):
+        training = [name for name in PAPER_SUITES if name != suite]
+        raise UserError(f"{suite} trains nothing; those that do are {', '.join(training)}")
+    if profile not in known:
+        raise UserError(f"{suite} has no profile {profile!r}; it has {', '.join(known)}")
+    chosen = known[profile]
     if chosen.device == "cuda" and not torch.cuda.is_available():
         raise UserError(f"profile {profile} needs a CUDA device and torch sees none")
     last = chosen.model_copy(

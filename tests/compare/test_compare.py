@@ -296,3 +296,28 @@ def test_a_dirty_file_stands_for_no_commit(lab: Lab, command, tmp_path: Path) ->
     done = command("compare", commit, tmp_path / "dirty.json", "--results", lab.store.root)
     assert done.status == 2
     assert "measured on a dirty tree" in done.err
+
+
+def test_what_both_sides_lack_is_said_once(lab: Lab, command) -> None:
+    lab.measure(lab.commit())
+    base, head = lab.commit(), lab.commit()
+    done = command("compare", base, head, "--results", lab.store.root)
+    said = f"- {base[:12]} and {head[:12]}: no records of methods tiny; those of its ancestor"
+    assert said in done.out
+    assert done.out.count("no records of methods tiny") == 1
+
+
+def test_only_changed_leaves_out_what_is_the_same(lab: Lab, command) -> None:
+    base, head = lab.commit(), lab.commit()
+    lab.measure(base)
+    lab.measure(head, methods(0.04))
+    whole = command("compare", base, head, "--results", lab.store.root)
+    changed = command("compare", base, head, "--only-changed", "--results", lab.store.root)
+    assert "SAME" in whole.out.partition("\n\n")[0]
+    table, _, below = changed.out.partition("\n\n")
+    assert "SAME" not in table
+    assert "WORSE" in table
+    assert " SAME" in below  # they are still counted
+    assert changed.status == whole.status == 1
+    again = command("compare", head, head, "--only-changed", "--results", lab.store.root)
+    assert "nothing was measured in between" not in again.out

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from suites.compare.history import change_points
-from tests.lab import Lab, environment, methods
+from tests.lab import Lab, environment, methods, training
 
 
 def test_change_points() -> None:
@@ -58,8 +58,11 @@ def test_times_of_other_machines_are_left_out(lab: Lab, command) -> None:
     ("arguments", "message"),
     [
         (("--suite", "other", "--case", "peer"), "has records of suite 'other'"),
-        (("--suite", "methods", "--case", "e"), "names 2 cells of methods; there are: dense, peer"),
-        (("--suite", "methods", "--case", "x"), "names 0 cells"),
+        (
+            ("--suite", "methods", "--case", "e"),
+            "part of 2 names of 2 cells of methods; give one of:\n  dense\n  peer",
+        ),
+        (("--suite", "methods", "--case", "x"), "part of 0 names"),
         (("--suite", "methods", "--case", "peer", "--metric", "z_s"), "has no number 'z_s'"),
         (("--suite", "methods", "--case", "peer", "--head", "gone"), "unknown commit 'gone'"),
     ],
@@ -69,3 +72,27 @@ def test_bad_input(lab: Lab, command, arguments: tuple[str, ...], message: str) 
     done = command("history", *arguments, "--results", lab.store.root)
     assert done.status == 2
     assert message in done.err
+
+
+def test_of_many_cells_the_nearest_are_named(lab: Lab, command) -> None:
+    """One line of seventeen thousand characters is no answer."""
+    many = [training(f"layer{number}", 0, 1.7) for number in range(40)]
+    lab.measure(lab.commit(), many)
+    done = command("history", "--suite", "methods", "--case", "layr17", "--results", lab.store.root)
+    lines = done.err.splitlines()
+    assert lines[1] == "  layer17"
+    assert lines[-1] == "  and 32 more"
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize(
+    ("metrics", "chosen"),
+    [
+        ({"evaluation_batch_leak_nats": 0.0}, "validation_loss_nats"),
+        ({"evaluation_batch_leak_nats": 0.0, "active_parameters": 1}, "validation_loss_nats"),
+    ],
+)
+def test_the_loss_is_what_history_follows(lab: Lab, command, metrics: dict, chosen: str) -> None:
+    lab.measure(lab.commit(), methods(**metrics))
+    done = command("history", "--suite", "methods", "--case", "peer", "--results", lab.store.root)
+    assert chosen in done.out

@@ -187,7 +187,7 @@ def test_the_verb_reads_committed_records_without_torch(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from suites.verbs.claims import command\n"
-        f"command(['--results', {str(tmp_path)!r}], standalone_mode=False)\n"
+        f"command(['--wide', '--results', {str(tmp_path)!r}], standalone_mode=False)\n"
         "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)

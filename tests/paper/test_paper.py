@@ -49,7 +49,9 @@ def test_learning_rates_are_the_best_trials(suite: str, arm) -> None:
 
 
 def test_the_tuning_table_has_a_row_per_trial(suites, tmp_path: Path) -> None:
-    done = suites("run", "tuning", "--profile", "smoke", "--layer", "dense", "--results", tmp_path)
+    done = suites(
+        "run", "tuning", "--profile", "smoke", "--layer", "dense", "--wide", "--results", tmp_path
+    )
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| dense")]
     assert len(rows) == len(tuning.WITHOUT_TABLES)

@@ -156,8 +156,32 @@ def test_a_second_bench_on_the_same_processors_is_refused(call, tmp_path):
             "suites", "run", "decode_speed", "-k", "T1-D256 and dense", "--results", tmp_path
         )
     assert done.returncode == 2, done.stdout + done.stderr
-    assert f"CPU is in use by {getpass.getuser()}, process {os.getpid()}" in done.stdout
+    assert f"error: CPU is in use by {getpass.getuser()}, process {os.getpid()}" in done.stderr
     assert list(tmp_path.rglob("*.json")) == []
+
+
+@pytest.mark.parametrize(
+    ("plugin", "status", "said"),
+    [
+        ("def pytest_runtest_setup(): raise RuntimeError('boom')", 70, "RuntimeError: boom"),
+        ("def pytest_runtestloop(): raise RuntimeError('boom')", 70, "RuntimeError: boom"),
+        (
+            "import suites.errors as e\ndef pytest_runtest_setup(): raise e.UserError('full disk')",
+            2,
+            "error: full disk",
+        ),
+    ],
+    ids=["in a cell", "between cells", "a user's error"],
+)
+def test_a_crash_of_the_harness_is_no_recorded_failure(call, tmp_path, plugin, status, said):
+    """With status 1 it would read as one, and as nothing at all where other cells were measured."""
+    (tmp_path / "breaking.py").write_text(plugin)
+    done = call(
+        "suites", "run", "decode_speed", "-k", "T1-D256 and dense", "--results", tmp_path,
+        PYTEST_ADDOPTS="-p breaking", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}",
+    )  # fmt: skip
+    assert done.returncode == status, done.stdout + done.stderr
+    assert said in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import io
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -23,18 +24,27 @@ WRITTEN = pytest.StashKey[list[Path]]()
 
 
 class Listener:
-    """Sees which cells pytest selected, and why it stopped early."""
+    """Sees which cells pytest selected, why it stopped early, and what broke in the harness itself."""
 
     def __init__(self) -> None:
         self.cells: list[Cell] = []
         self.written: list[Path] = []
         self.stopped_by: BaseException | None = None
+        self.broke: BaseException | None = None
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.cells = [item.callspec.params["cell"] for item in session.items]  # type: ignore[attr-defined]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self.written = session.config.stash.get(WRITTEN, [])
+
+    def pytest_exception_interact(self, call: pytest.CallInfo[Any]) -> None:
+        """A cell that fails is a record and a `pytest.fail`; whatever else is raised is not its doing."""
+        if call.excinfo is not None and not call.excinfo.errisinstance(pytest.fail.Exception):
+            self.broke = self.broke or call.excinfo.value
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self.broke = self.broke or excinfo.value
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         self.stopped_by = excinfo.value
@@ -52,11 +62,17 @@ def speed_command(
     @click.option("-k", "expression", metavar="EXPR", help="cells by name, as in pytest -k")
     @click.option("--dry-run", is_flag=True, help="list cells with estimated memory and time")
     @click.option("--ids", type=click.Path(path_type=Path), help="recorded routing, a .npy file")
+    @click.option("--wide", is_flag=True, help="print all columns of the tables")
     @click.option(
         "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
     )
     def command(
-        profile: str, expression: str | None, dry_run: bool, ids: Path | None, results: Path | None
+        profile: str,
+        expression: str | None,
+        dry_run: bool,
+        ids: Path | None,
+        wide: bool,
+        results: Path | None,
     ) -> int:
         if profile not in profiles:
             raise UserError(f"{suite} has no profile {profile!r}; it has {', '.join(profiles)}")
@@ -67,7 +83,7 @@ def speed_command(
         arguments += ["--ids", str(ids)] if ids else []
         if dry_run:
             with contextlib.redirect_stdout(io.StringIO()):
-                listener, _ = pytest_run([*arguments, "--collect-only"])
+                listener = pytest_run([*arguments, "--collect-only"])
             require_cells(listener, suite, expression)
             click.echo(plan(listener.cells))
             return 0
@@ -77,13 +93,8 @@ def speed_command(
         arguments += ["--results", str(results)] if results else []
         quiet = ["-q", "--no-header", "--show-capture=no", "--disable-warnings"]
         quiet += ["-o", "console_output_style=classic"]
-        listener, status = pytest_run([*arguments, "--resume", *quiet])
-        require_cells(listener, suite, expression)
-        if isinstance(listener.stopped_by, KeyboardInterrupt):
-            raise listener.stopped_by
-        if not listener.written:
-            return 2 if listener.stopped_by else status
-        return max(map(report, by_folder(listener.written)))
+        listener = pytest_run([*arguments, "--resume", *quiet])
+        return ended(listener, suite, expression, wide)
 
     return command
 
@@ -102,13 +113,25 @@ def planner(profiles: dict[str, tuple[Cell, ...]]) -> Callable[[str, list[Result
     return planned
 
 
-def pytest_run(arguments: list[str]) -> tuple[Listener, int]:
+def ended(listener: Listener, suite: str, expression: str | None, wide: bool) -> int:
+    """Tables of what was measured, and the exit status; raises what broke the run or interrupted it."""
+    if isinstance(listener.stopped_by, KeyboardInterrupt):
+        raise listener.stopped_by
+    if listener.broke is not None:
+        raise listener.broke
+    require_cells(listener, suite, expression)
+    if listener.stopped_by is not None:
+        raise UserError(str(listener.stopped_by))
+    return max(report(paths, wide) for paths in by_folder(listener.written))
+
+
+def pytest_run(arguments: list[str]) -> Listener:
     listener = Listener()
     # Where hypothesis is installed, importing its plugin takes longer than a few cells.
     status = pytest.main([*arguments, "-p", "no:hypothesispytest"], plugins=[listener])
     if status == pytest.ExitCode.USAGE_ERROR:
         raise UserError("nothing was run; pytest's message is above")
-    return listener, int(status)
+    return listener
 
 
 def require_cells(listener: Listener, suite: str, expression: str | None) -> None:
@@ -140,7 +163,7 @@ def by_folder(paths: list[Path]) -> list[list[Path]]:
     return [[path for path in paths if path.parent == folder] for folder in folders]
 
 
-def report(paths: list[Path]) -> int:
+def report(paths: list[Path], wide: bool) -> int:
     """Prints and writes the table of the records at `paths`; 1 when one of them is a failure."""
     from suites.figures import FIGURES, save
     from suites.tables import TABLES
@@ -152,7 +175,7 @@ def report(paths: list[Path]) -> int:
     write_text(folder / "table.csv", sheet.csv())
     for name, figure in FIGURES[suite](files).items():
         save(figure, folder / name)
-    click.echo(sheet.markdown())
+    click.echo(sheet.printed(wide))
     statuses = Counter(record.status for file in files for record in file.records)
     listed = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
     click.echo(f"{listed}; records, table.md, table.csv and figures are in {folder}")
