@@ -44,6 +44,13 @@ def paper(session: nox.Session) -> None:
 
 
 @nox.session
+def successors(session: nox.Session) -> None:
+    """Compare PEER with what came after it and judge their claims; arguments go to `suites run`."""
+    prepare(session)
+    session.run("python", "-m", "suites", "run", "successors", *session.posargs)
+
+
+@nox.session
 def claims(session: nox.Session) -> None:
     """Judge the paper's claims on the committed records; arguments go to `suites claims`."""
     prepare(session)

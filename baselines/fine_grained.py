@@ -79,6 +79,8 @@ class FineGrainedMoE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (..., D) → (..., D). In training adds this call's choices to `load`."""
+        if x.shape[-1] != self.dim:
+            raise ValueError(f"the last axis must be dim={self.dim}; got {tuple(x.shape)}")
         x_TD = x.reshape(-1, self.dim)
         logits_TE = self.router(x_TD)
         weights_TK, ids_TK = self.routed(logits_TE)

@@ -118,6 +118,8 @@ class UltraMemV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (..., D) → (..., D)."""
+        if x.shape[-1] != self.dim:
+            raise ValueError(f"the last axis must be dim={self.dim}; got {tuple(x.shape)}")
         x_TD = x.reshape(-1, self.dim)
         scores_TK, ids_TK = self.retrieve(x_TD)
         hidden_TK = torch.einsum("ti,tki->tk", self.into(x_TD), F.embedding(ids_TK, self.down))

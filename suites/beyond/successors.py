@@ -7,7 +7,7 @@ Differs from the papers: one backbone, every sparse model with as many parameter
     three sites and UltraMemV2 in every block are so by definition. Rates are borrowed, not tuned: those of
     suite `tuning` for top-k MoE serve the fine-grained mixture, those for PKM Memory+, those for PEER the
     others, until suite `tuning_successors` has run.
-Cost: tiny takes about ten minutes on two cores; three arms are runs of `methods`.
+Cost: tiny takes some six minutes on two idle cores; three arms are runs of `methods`.
 Run: python -m suites run successors
 Read: results/tables/successors-tiny.md; -claims.md for the verdicts, -laws.md for what scaling laws predict.
 """

@@ -25,6 +25,13 @@ EVERYTHING: tuple[Row, ...] = (
     ("peer_pytorch", None, False),
     ("product_key_memory", None, False),
 )
+# What came after PEER, at equal FLOPs.
+SUCCESSORS: tuple[Row, ...] = (
+    ("fine_grained_moe", None, False),
+    ("sparsely_gated_linear", "auto", False),
+    ("memory_plus", "auto", False),
+    ("ultramem_v2", "auto", False),
+)
 COMPILED: tuple[Row, ...] = (("peer", "reference", True),)
 SCALED: tuple[Row, ...] = (
     ("dense", None, False),
@@ -41,7 +48,7 @@ OURS: tuple[Row, ...] = (
 
 def axes(machine: Machine, base: Point, along: list[Point], scaled: tuple[Row, ...]) -> list[Cell]:
     """All layers, budgets and routings at `base`; a few layers at the points `along`."""
-    cells = comparison(SUITE, machine, base, EVERYTHING, TRAINING)
+    cells = comparison(SUITE, machine, base, (*EVERYTHING, *SUCCESSORS), TRAINING)
     # One compilation serves forward and backward, and costs as much as twenty cells.
     cells += comparison(SUITE, machine, base, COMPILED, ("training_step",))
     for point in along:

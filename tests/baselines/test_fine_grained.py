@@ -113,6 +113,11 @@ def test_half_of_the_variance_is_the_shared_experts() -> None:
     assert routed.var().item() == pytest.approx(0.2126, rel=0.1)
 
 
+def test_tokens_of_another_width_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"the last axis must be dim=8; got \(2, 16\)"):
+        layer()(torch.randn(2, 16, dtype=torch.float64))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -128,6 +128,11 @@ def test_the_published_closed_forms() -> None:
     assert sum(parts.values()) - parts["ffw"] == parameters + r * r + 2 * Dk
 
 
+def test_tokens_of_another_width_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"the last axis must be dim=8; got \(2, 16\)"):
+        layer()(torch.randn(2, 16, dtype=torch.float64))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -6,8 +6,9 @@ import pytest
 
 from peer import PEER
 from suites.layers import build
+from suites.measure.meta import on_meta
 from suites.registry import load
-from suites.speed.cells.matched import Point, baseline, touched
+from suites.speed.cells.matched import SUCCESSORS, Point, baseline, touched
 from suites.speed.harness.command import SPEED_SUITES
 
 POINT = Point(dim=64, experts=32**2, heads=4, topk=8, tokens=96)
@@ -25,6 +26,21 @@ def test_equal_flops(layer):
     built = build(layer, POINT.dim, baseline(layer, POINT, "forward_flops", moe_experts=4))
     flops = sum(built.flops(POINT.tokens).values())
     assert flops == pytest.approx(POINT.forward_flops() * POINT.tokens, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        Point(dim=256, experts=128**2, heads=8, topk=16, tokens=256),
+        Point(dim=1024, experts=1024**2, heads=8, topk=16, tokens=8192),
+    ],
+)
+@pytest.mark.parametrize("layer", SUCCESSORS)
+def test_equal_flops_of_what_came_after(layer: str, point: Point) -> None:
+    built = on_meta(build, layer, point.dim, baseline(layer, point, "forward_flops", 16))
+    assert sum(built.flops(1).values()) == pytest.approx(point.forward_flops(), rel=0.02)
+    with pytest.raises(ValueError, match=f"{layer} is sized for forward_flops; got bytes_moved"):
+        baseline(layer, point, "bytes_moved", 16)
 
 
 @pytest.mark.parametrize("layer", ["dense", "dense_glu", "topk_moe", "pkm"])

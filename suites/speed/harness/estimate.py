@@ -36,7 +36,7 @@ def estimate(cell: Cell) -> Estimate:
     dense_flops = 0 if is_sparse(cell) else 2 * cell.tokens * parameters
     if cell.layer == "gemm":
         dense_flops = 2 * cell.size("size") ** 3
-    elif cell.layer in ("expert_choice", "topk_moe"):
+    elif cell.layer in ("expert_choice", "topk_moe", "fine_grained_moe"):
         dense_flops = 2 * cell.tokens * parameters // cell.size("experts")
     call_s = (dense_flops / flops_per_s + 4 * gathered / bytes_per_s) * trained
     call_s += parameters * size * (copies - 1) / bytes_per_s
@@ -50,6 +50,9 @@ def is_sparse(cell: Cell) -> bool:
         "pkm",
         "peer_pytorch",
         "product_key_memory",
+        "sparsely_gated_linear",
+        "memory_plus",
+        "ultramem_v2",
         "experts",
         "bag",
     ) or (cell.layer in ("embedding_bag", "retrieve"))
@@ -73,6 +76,10 @@ def parameter_count(cell: Cell) -> int:
         "dense_glu": 3 * D * hidden,
         "expert_choice": 2 * D * hidden * cell.size("experts", 1),
         "topk_moe": 2 * D * hidden * cell.size("experts", 1),
+        "fine_grained_moe": 3 * D * hidden * (cell.size("experts", 1) + 1),
+        "sparsely_gated_linear": 2 * N * D + router,
+        "memory_plus": N * D + router + 2 * D * D,
+        "ultramem_v2": N * D + router + 2 * D * (hidden + D),
         "pkm": N * D + router,
         "peer": 2 * N * D + router,
         "peer_pytorch": 2 * N * D + router,

@@ -93,9 +93,10 @@ def decoder(cell: Cell, generator: torch.Generator) -> Subject:
 def distinct_experts(module: Any, x_TD: Tensor) -> int | None:
     """How many experts the call touches; None for a layer without a choice."""
     router = getattr(module, "router", None)
-    if router is None:
-        return None
     with torch.no_grad():
+        if router is None:
+            ids = module.selected(x_TD)
+            return None if ids is None else ids.unique().numel()
         routed = router(x_TD)
     if isinstance(routed, tuple):
         return routed[1].unique().numel()
@@ -106,7 +107,7 @@ def distinct_experts(module: Any, x_TD: Tensor) -> int | None:
 
 def total_experts(module: Any) -> int | None:
     router = getattr(module, "router", None)
-    return getattr(router, "experts", None) or getattr(module, "experts", None)
+    return getattr(router, "pool", None) or getattr(module, "experts", None)
 
 
 def draws(module: Any) -> int | None:
