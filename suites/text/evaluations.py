@@ -280,10 +280,14 @@ def write_set(
             f"{short_names((location,))} holds no text to evaluate {name} on"
             + (f"; {no_question:,} documents have no last word to ask for" if no_question else "")
         )
-    np.concatenate(ids).astype(width(tokenizer.vocabulary)).tofile(folder / "tokens.bin")
-    np.cumsum([len(document) for document in ids], dtype=np.int64).tofile(folder / "ends.bin")
+    arrays = {
+        "tokens.bin": np.concatenate(ids).astype(width(tokenizer.vocabulary)),
+        "ends.bin": np.cumsum([len(document) for document in ids], dtype=np.int64),
+    }
     if chosen.last_word:
-        np.asarray(answers, dtype=np.int64).tofile(folder / "answers.bin")
+        arrays["answers.bin"] = np.asarray(answers, dtype=np.int64)
+    for file, array in arrays.items():  # not by tofile, which does not say that the disk is full
+        (folder / file).write_bytes(array.tobytes())
     back = bytes_back(texts, tokenizer.decode(ids))
     return {
         "name": name,

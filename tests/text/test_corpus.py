@@ -252,6 +252,46 @@ def test_full_disk_leaves_nothing(jsonl: Path, own_cache: Path, monkeypatch) -> 
     assert list(own_cache.iterdir()) == []
 
 
+def test_a_disk_that_fills_up_is_the_cause(jsonl: Path, own_cache: Path) -> None:
+    """A limit on file size stands for the disk."""
+    program = (
+        "import resource, signal, sys\n"
+        "from suites.text.corpus import prepare\n"
+        "from suites.text.evaluations import prepare_set\n"
+        "from suites.text.sources import source\n"
+        "from suites.text.tokenizer import Bytes\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))\n"
+        "for act in (lambda: prepare(source((sys.argv[1],)), None, Bytes()),\n"
+        "            lambda: prepare_set('c4=' + sys.argv[1], Bytes(), 99999)):\n"
+        "    try: act(); print('read')\n"
+        "    except Exception as error: print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(jsonl)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2, done.stderr
+    assert all(
+        re.match("UserError cannot write the token cache .*: File too large; ", line)
+        for line in lines
+    ), lines
+    assert list(own_cache.iterdir()) == []
+
+
+def test_a_home_without_a_cache_names_the_way_out(
+    jsonl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PEER_SUITE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/dev/null")
+    with pytest.raises(UserError, match=r"cannot write the token cache .*; PEER_SUITE_CACHE names"):
+        prepare(source((str(jsonl),)), None, Bytes())
+
+
 @pytest.mark.parametrize(
     ("locations", "message"),
     [
