@@ -24,7 +24,7 @@ def test_example(tmp_path: Path, capsys) -> None:
     (tmp_path / "example.py").write_text(code)
     scope = runpy.run_path(str(tmp_path / "example.py"))
     assert scope["output"].shape == scope["tokens"].shape
-    assert "-> 'aten'" in capsys.readouterr().out
+    assert "-> 'native'" in capsys.readouterr().out
 
 
 def test_sessions_exist_and_ci_runs_them() -> None:
