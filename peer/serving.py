@@ -30,6 +30,8 @@ def is_served(layer: Any, x_TD: Tensor) -> bool:
     tensors = (router.query.weight, router.sub_keys, *layer.tables())
     return (
         all(t.dtype == x_TD.dtype and type(t) in PLAIN and t.is_contiguous() for t in tensors)
+        and router.queries == router.heads
+        and not router.own_pools
         and type(router.query) is nn.Linear
         and type(norm) is PARTS[router.query_norm]
         and (router.query_norm != "batch" or not norm.training)

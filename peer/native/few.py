@@ -16,7 +16,7 @@ from peer.native.selection import SCORES, choose_one, scratch
 from peer.native.threads import address_of, carray, compiled, openmp, prefetch, share_out
 
 NORMS = (None, "batch", "layer")
-ACTIVATIONS = ("gelu", "relu", "silu")
+ACTIVATIONS = ("gelu", "relu", "silu", "none")
 LIKE = {torch.float32: numpy.float32(0), torch.float64: numpy.float64(0)}
 THREADS_FROM_NUMBERS = 2**16  # read from weights: a thread takes longer to wake than to read fewer
 
@@ -153,7 +153,9 @@ def active(value, activation):
         return value * (1 + math.erf(value * math.sqrt(0.5))) / 2
     if activation == 1:
         return value if not value < 0 else value * 0
-    return value / (1 + math.exp(-value))
+    if activation == 2:
+        return value / (1 + math.exp(-value))
+    return value
 
 
 @compiled("contract")

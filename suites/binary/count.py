@@ -97,20 +97,15 @@ def rows_a_trip(launch: Launch) -> int:
     return math.prod(named) if named else 0
 
 
-def prediction(
-    case: Case, found: list[tuple[Launch, str]], metrics: dict
-) -> dict[str, float | int | str | None]:
+def prediction(case: Case, found: list[tuple[Launch, str]], metrics: dict) -> dict[str, float]:
     """Microseconds of the operation beside its floor; nothing where a kernel's work is not counted
     per pair.
     """
     pairs = case.tokens * case.heads * case.topk
-    per_pair = [
-        metrics.get(f"{name}.pair_instructions")
-        for launch, name in found
-        if launch.name not in SMALL
-    ]
-    if None in per_pair:
+    counted = [f"{name}.pair_instructions" for launch, name in found if launch.name not in SMALL]
+    if any(name not in metrics for name in counted):
         return {}
+    instructions = pairs * sum(metrics[name] for name in counted)
     size = 2 if case.dtype == "bfloat16" else 4
     experts = case.sub_keys**2
     distinct = costs.distinct_experts(pairs, experts)
@@ -122,7 +117,7 @@ def prediction(
         written = experts if case.table_grad == "dense" else distinct
         floor = costs.experts_backward_bytes(case.tokens, pairs, case.dim, distinct, written, size)
         moved, cached = floor, rows_bytes
-    times = predict.predicted_us(sum(per_pair) * pairs, moved, cached, len(found))
+    times = predict.predicted_us(instructions, moved, cached, len(found))
     floor_us = predict.floor_us(floor)
     return {"predicted_floor_us": floor_us} | {
         f"predicted_{name}_us": time for name, time in times.items()

@@ -166,6 +166,7 @@ def served_and_not(options, T, dtype=torch.float32):
         {},
         {"query_norm": "layer", "glu": True, "scores": "sigmoid", "activation": "silu"},
         {"query_norm": None, "shared_keys": False, "scores": "relu", "activation": "relu"},
+        {"query_norm": None, "scores": "raw", "activation": "none"},
     ],
 )
 def test_few_tokens_in_one_operator(options, T, dtype, monkeypatch, nan_filled):
