@@ -2,11 +2,12 @@
 
 from torch import Tensor, nn
 
+from peer.counted import Counted
 from peer.functional import check_one_of
 from peer.reference import ACTIVATIONS
 
 
-class DenseFFW(nn.Module):
+class DenseFFW(Counted, nn.Module):
     """down(σ(up(x))), without biases; with `glu`, down(σ(gate(x)) · up(x)).
 
     Args:
@@ -40,17 +41,8 @@ class DenseFFW(nn.Module):
             return self.down(ACTIVATIONS[self.activation](self.up(x)))
         return self.down(ACTIVATIONS[self.activation](self.gate(x)) * self.up(x))
 
-    def tables(self) -> list[nn.Parameter]:
-        return []
-
     def parameter_parts(self) -> dict[str, int]:
         return {"ffw": sum(p.numel() for p in self.parameters())}
-
-    def active_parameter_parts(self) -> dict[str, int]:
-        return self.parameter_parts()
-
-    def active_parameters(self) -> int:
-        return sum(self.parameter_parts().values())
 
     def selected(self, x: Tensor) -> None:
         """Every token meets every parameter."""
@@ -58,10 +50,6 @@ class DenseFFW(nn.Module):
     def flops(self, tokens: int) -> dict[str, int]:
         """Forward FLOPs, a multiply-add counted as 2."""
         return {"ffw": 2 * tokens * self.active_parameters()}
-
-    def backward_flops(self, tokens: int) -> dict[str, int]:
-        """By part: the gradients of a product's two operands cost a product each."""
-        return {part: 2 * flops for part, flops in self.flops(tokens).items()}
 
     def bytes_moved(self, tokens: int, ids: Tensor | None = None) -> dict[str, int]:
         """Bytes of one forward call: matrices once, tokens in and out, the hidden layer out and in."""

@@ -4,13 +4,14 @@ import torch
 from torch import Tensor, nn
 
 from baselines.capacity import slots_for
+from peer.counted import Counted
 from peer.functional import check_one_of
 from peer.reference import ACTIVATIONS
 
 SAMPLE_TOKENS = 8192
 
 
-class ExpertChoiceMoE(nn.Module):
+class ExpertChoiceMoE(Counted, nn.Module):
     """Each expert picks its own best tokens, so every expert is equally loaded and none is dropped.
 
     Shapes: E experts, each takes C = ⌈capacity_factor · T / E⌉ of the T tokens in the call.
@@ -83,9 +84,6 @@ class ExpertChoiceMoE(nn.Module):
         y_TD = torch.zeros_like(x_TD, dtype=out_ECD.dtype)
         return y_TD.index_add(0, tokens_EC.flatten(), out_ECD.flatten(0, 1)).view(x.shape)
 
-    def tables(self) -> list[nn.Parameter]:
-        return []
-
     def parameter_parts(self) -> dict[str, int]:
         """Parameters by part."""
         return {
@@ -98,9 +96,6 @@ class ExpertChoiceMoE(nn.Module):
         expert = 2 * self.dim * self.hidden
         return self.parameter_parts() | {"experts": round(self.capacity_factor * expert)}
 
-    def active_parameters(self) -> int:
-        return sum(self.active_parameter_parts().values())
-
     def selected(self, x: Tensor) -> None:
         """Every expert takes its share of every call."""
 
@@ -111,10 +106,6 @@ class ExpertChoiceMoE(nn.Module):
             "router": 2 * tokens * self.router.weight.numel(),
             "experts": 4 * rows * self.dim * self.hidden,
         }
-
-    def backward_flops(self, tokens: int) -> dict[str, int]:
-        """By part: the gradients of a product's two operands cost a product each."""
-        return {part: 2 * flops for part, flops in self.flops(tokens).items()}
 
     def bytes_moved(self, tokens: int, ids: Tensor | None = None) -> dict[str, int]:
         """Bytes of one forward call by part: every expert once, tokens in and out, hidden out and in."""

@@ -6,10 +6,11 @@ from torch import Tensor, nn
 from baselines.dense import DenseFFW
 from baselines.grouped import grouped_product
 from baselines.moments import GELU_SECOND_MOMENT, SILU_SECOND_MOMENT
+from peer.counted import Counted
 from peer.reference import ACTIVATIONS
 
 
-class FineGrainedMoE(nn.Module):
+class FineGrainedMoE(Counted, nn.Module):
     """y = shared(x) + Σ_{i∈I} w_i · expert_i(x): one shared and `topk` of E narrow routed SwiGLU experts.
 
     s = sigmoid(x · W); I are the K largest of s + bias, w = scale · s_I / Σ s_I. The bias selects and
@@ -116,9 +117,6 @@ class FineGrainedMoE(nn.Module):
         gate, up = grouped_product(rows, self.gate_up.to(rows.dtype), ends_E).chunk(2, dim=-1)
         return grouped_product(ACTIVATIONS["silu"](gate) * up, self.down.to(rows.dtype), ends_E)
 
-    def tables(self) -> list[nn.Parameter]:
-        return []
-
     def parameter_parts(self) -> dict[str, int]:
         """Parameters by part."""
         return {
@@ -131,9 +129,6 @@ class FineGrainedMoE(nn.Module):
         """By part: the router, the shared expert and a token's `topk` experts."""
         return self.parameter_parts() | {"experts": self.topk * 3 * self.dim * self.hidden}
 
-    def active_parameters(self) -> int:
-        return sum(self.active_parameter_parts().values())
-
     def selected(self, x: Tensor) -> Tensor:
         """Ids (T, K) of the routed experts that tokens (..., D) choose."""
         return self.routed(self.router(x.reshape(-1, self.dim)))[1]
@@ -141,10 +136,6 @@ class FineGrainedMoE(nn.Module):
     def flops(self, tokens: int) -> dict[str, int]:
         """Forward FLOPs by part, a multiply-add counted as 2."""
         return {part: 2 * tokens * met for part, met in self.active_parameter_parts().items()}
-
-    def backward_flops(self, tokens: int) -> dict[str, int]:
-        """By part: the gradients of a product's two operands cost a product each."""
-        return {part: 2 * flops for part, flops in self.flops(tokens).items()}
 
     def bytes_moved(self, tokens: int, ids: Tensor | None = None) -> dict[str, int]:
         """Bytes of one forward call by part, each chosen expert read once; `ids` as in `peer.PEER`."""

@@ -6,11 +6,12 @@ from torch import Tensor, nn
 
 from baselines.moments import GELU_SECOND_MOMENT, SILU_SECOND_MOMENT
 from peer.choice import resolve
+from peer.counted import Counted
 from peer.functional import bag, check_table_grad, check_tables_fit
 from peer.router import ProductKeyRouter
 
 
-class MemoryPlus(nn.Module):
+class MemoryPlus(Counted, nn.Module):
     """((Σ_h Σ_k w · V_i) * silu(x · gate)) · out, with exact product keys and one table V for all sites.
 
     Heads have sub-keys of their own, w is a softmax over the K rows of a head. Differs from the source:
@@ -118,9 +119,6 @@ class MemoryPlus(nn.Module):
         rows = self.router.heads * self.router.topk
         return self.parameter_parts() | {"values": rows * self.dim_value}
 
-    def active_parameters(self) -> int:
-        return sum(self.active_parameter_parts().values())
-
     def selected(self, x: Tensor) -> Tensor:
         """Ids (T, H, K) of the memories that tokens (..., D) read."""
         return self.router(x.reshape(-1, self.dim))[1]
@@ -132,10 +130,6 @@ class MemoryPlus(nn.Module):
             "values": 2 * pairs * self.dim_value,
             "gate": 4 * tokens * self.dim * self.dim_value,
         }
-
-    def backward_flops(self, tokens: int) -> dict[str, int]:
-        """By part: the gradients of a product's two operands cost a product each."""
-        return {part: 2 * flops for part, flops in self.flops(tokens).items()}
 
     def bytes_moved(self, tokens: int, ids: Tensor | None = None) -> dict[str, int]:
         """Bytes of one forward call by part, each distinct row read once; see `peer.PEER.bytes_moved`."""

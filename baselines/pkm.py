@@ -5,12 +5,13 @@ from torch import Tensor, nn
 
 from baselines.moments import GELU_SECOND_MOMENT
 from peer.choice import resolve
+from peer.counted import Counted
 from peer.functional import bag, check_table_grad, check_tables_fit, named_grad
 from peer.optim import RowOptimizer
 from peer.router import ProductKeyRouter
 
 
-class PKM(nn.Module):
+class PKM(Counted, nn.Module):
     """A memory of N value rows: the scores of the H·K retrieved rows weigh their sum.
 
     Maps (..., dim) to (..., dim). The defaults are the baseline of the PEER paper.
@@ -90,9 +91,6 @@ class PKM(nn.Module):
         rows = self.router.heads * self.router.topk
         return self.router.parameter_parts() | {"values": rows * self.dim}
 
-    def active_parameters(self) -> int:
-        return sum(self.active_parameter_parts().values())
-
     def selected(self, x: Tensor) -> Tensor:
         """Ids (T, H, K) of the memories that tokens (..., D) read."""
         return self.router(x.reshape(-1, self.dim))[1]
@@ -101,10 +99,6 @@ class PKM(nn.Module):
         """Forward FLOPs by part, a multiply-add counted as 2."""
         pairs = tokens * self.router.heads * self.router.topk
         return self.router.flops(tokens) | {"values": 2 * pairs * self.dim}
-
-    def backward_flops(self, tokens: int) -> dict[str, int]:
-        """By part: the gradients of a product's two operands cost a product each."""
-        return {part: 2 * flops for part, flops in self.flops(tokens).items()}
 
     def bytes_moved(self, tokens: int, ids: Tensor | None = None) -> dict[str, int]:
         """Bytes of one forward call by part, each distinct row read once; see `peer.PEER.bytes_moved`."""

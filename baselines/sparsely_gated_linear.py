@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from baselines.moments import GELU_SECOND_MOMENT
 from peer.choice import resolve
+from peer.counted import Counted
 from peer.functional import (
     check_one_of,
     check_table_grad,
@@ -17,7 +18,7 @@ from peer.reference import ACTIVATIONS
 from peer.router import ProductKeyRouter
 
 
-class SparselyGatedLinear(nn.Module):
+class SparselyGatedLinear(Counted, nn.Module):
     """y = Σ_h Σ_k score · (down_i · x) · up_i: PEER's experts without activation, gated by raw matches.
 
     Four switches part it from PEER, each alone: `activation`, `scores`, `shared_query`, `shared_pool`.
@@ -116,9 +117,6 @@ class SparselyGatedLinear(nn.Module):
         rows = 2 * self.router.heads * self.router.topk
         return self.router.parameter_parts() | {"experts": rows * self.dim}
 
-    def active_parameters(self) -> int:
-        return sum(self.active_parameter_parts().values())
-
     def selected(self, x: Tensor) -> Tensor:
         """Ids (T, H, K) of the experts that tokens (..., D) read, in [0, H·N) where heads have pools."""
         return self.router(x.reshape(-1, self.dim))[1]
@@ -127,10 +125,6 @@ class SparselyGatedLinear(nn.Module):
         """Forward FLOPs by part, a multiply-add counted as 2."""
         pairs = tokens * self.router.heads * self.router.topk
         return self.router.flops(tokens) | {"experts": 4 * pairs * self.dim}
-
-    def backward_flops(self, tokens: int) -> dict[str, int]:
-        """By part: the gradients of a product's two operands cost a product each."""
-        return {part: 2 * flops for part, flops in self.flops(tokens).items()}
 
     def bytes_moved(self, tokens: int, ids: Tensor | None = None) -> dict[str, int]:
         """Bytes of one forward call by part, each distinct expert read once; see `peer.PEER.bytes_moved`."""

@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 from baselines.capacity import slots_for
 from baselines.grouped import GEMM_ROW_BYTES, grouped_product
+from peer.counted import Counted
 from peer.functional import check_one_of
 from peer.reference import ACTIVATIONS
 
 GATES = ("softmax", "sigmoid")
 
 
-class TopKMoE(nn.Module):
+class TopKMoE(Counted, nn.Module):
     """Each token picks its `topk` best experts; without a capacity no token is dropped.
 
     Dropless tokens are sorted by expert and meet their weights in one grouped GEMM, or in a product per
@@ -146,9 +147,6 @@ class TopKMoE(nn.Module):
         probability_E = logits_TE.softmax(-1).sum(0) / max(logits_TE.shape[0], 1)
         return self.balance * self.experts * (share_E * probability_E).sum()
 
-    def tables(self) -> list[nn.Parameter]:
-        return []
-
     def parameter_parts(self) -> dict[str, int]:
         """Parameters by part."""
         return {
@@ -159,9 +157,6 @@ class TopKMoE(nn.Module):
     def active_parameter_parts(self) -> dict[str, int]:
         """By part: the router and a token's `topk` experts."""
         return self.parameter_parts() | {"experts": self.topk * 2 * self.dim * self.hidden}
-
-    def active_parameters(self) -> int:
-        return sum(self.active_parameter_parts().values())
 
     def selected(self, x: Tensor) -> Tensor:
         """Ids (T, K) of the experts that tokens (..., D) choose."""
@@ -178,10 +173,6 @@ class TopKMoE(nn.Module):
             "router": 2 * tokens * self.router.weight.numel(),
             "experts": 4 * self.rows(tokens) * self.dim * self.hidden,
         }
-
-    def backward_flops(self, tokens: int) -> dict[str, int]:
-        """By part: the gradients of a product's two operands cost a product each."""
-        return {part: 2 * flops for part, flops in self.flops(tokens).items()}
 
     def bytes_moved(self, tokens: int, ids: Tensor | None = None) -> dict[str, int]:
         """Bytes of one forward call by part, each chosen expert read once; `ids` as in `peer.PEER`."""

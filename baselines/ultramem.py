@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from baselines.dense import DenseFFW
 from baselines.moments import GELU_SECOND_MOMENT
 from peer.choice import resolve
+from peer.counted import Counted
 from peer.functional import bag, check_table_grad, check_tables_fit
 from peer.router import check_square
 
 SAMPLE_TOKENS = 512
 
 
-class UltraMemV2(nn.Module):
+class UltraMemV2(Counted, nn.Module):
     """ffw(x) + out · Σ_{i∈I} s_i · (down_i · (into · x)) · up_i: a memory beside a feed-forward.
 
     The score of pair (a, b) of S × S is Σ_ij C_ij · row_i(a) · column_j(b), with R queries and R sets of S
@@ -173,9 +174,6 @@ class UltraMemV2(nn.Module):
         """By part: all but the tables, and the rows of a token's K pairs."""
         rows = self.topk * (self.dim_in + self.dim_out)
         return self.parameter_parts() | {"experts": rows}
-
-    def active_parameters(self) -> int:
-        return sum(self.active_parameter_parts().values())
 
     def selected(self, x: Tensor) -> Tensor:
         """Ids (T, K) of the pairs that tokens (..., D) read."""

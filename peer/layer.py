@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from peer.choice import resolve
+from peer.counted import Counted
 from peer.functional import (
     check_one_of,
     check_table_grad,
@@ -19,7 +20,7 @@ from peer.serving import is_served, serve
 INITS = ("matched", "unit")
 
 
-class PEER(nn.Module):
+class PEER(Counted, nn.Module):
     """Parameter Efficient Expert Retrieval (arXiv 2407.04153, section 2), a drop-in for a
     feed-forward layer.
 
@@ -139,9 +140,6 @@ class PEER(nn.Module):
         rows = self.router.heads * self.router.topk * len(self.tables())
         return self.router.parameter_parts() | {"experts": rows * self.dim}
 
-    def active_parameters(self) -> int:
-        return sum(self.active_parameter_parts().values())
-
     def selected(self, x: Tensor) -> Tensor:
         """Ids (T, H, K) of the experts that tokens (..., D) read."""
         return self.router(x.reshape(-1, self.dim))[1]
@@ -150,10 +148,6 @@ class PEER(nn.Module):
         """Forward FLOPs by part, a multiply-add counted as 2 (paper, section 2.3)."""
         pairs = tokens * self.router.heads * self.router.topk
         return self.router.flops(tokens) | {"experts": 2 * pairs * self.dim * len(self.tables())}
-
-    def backward_flops(self, tokens: int) -> dict[str, int]:
-        """By part: the gradients of a product's two operands cost a product each."""
-        return {part: 2 * flops for part, flops in self.flops(tokens).items()}
 
     def bytes_moved(self, tokens: int, ids: Tensor | None = None) -> dict[str, int]:
         """Bytes of one forward call by part, each distinct expert read once.

@@ -164,7 +164,7 @@ def runs_kernel(
     tables = (dup_ptr, ddown_ptr, dgate_ptr)
     piece = tl.program_id(0)
     left = piece * LENGTH
-    right = tl.minimum(left + LENGTH, pairs)
+    right = left + tl.minimum(LENGTH, pairs - left)  # never beyond 2³¹ − 1
     column = tl.arange(0, COLUMNS)
     inside = column < D
     expert = tl.load(experts_ptr + left).to(tl.int64)
@@ -271,8 +271,8 @@ def combine_kernel(
     tables = (dup_ptr, ddown_ptr, dgate_ptr)
     piece = tl.program_id(0)
     left = piece * LENGTH
-    right = left + LENGTH
-    if right < pairs:
+    if pairs - left > LENGTH:
+        right = left + LENGTH
         expert = tl.load(experts_ptr + right).to(tl.int64)
         starts = (left == 0) | (tl.load(experts_ptr + tl.maximum(left - 1, 0)) != expert)
         if starts & (tl.load(experts_ptr + right - 1) == expert):
@@ -474,7 +474,10 @@ def bag_gradients(
     tables = new_tables(int(need_table), table, touched)
     up = table if need_scores else None
     dscores, *_ = walk_runs(tables, grad_y, scores, order, experts, touched=touched, up_ND=up)
-    return dscores, tables[0] if need_table else table.new_empty(0)
+    return (
+        dscores if need_scores else scores.new_empty(0),
+        tables[0] if need_table else table.new_empty(0),
+    )
 
 
 def new_tables(count: int, like: Tensor, touched: Tensor | None) -> list[Tensor]:

@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from peer import PEER, costs, operators, reference
+from peer import PEER, costs, functional, operators, reference
 from peer.choice import resolve
 from tests.peer.cases import experts_inputs
 
@@ -86,6 +86,23 @@ def test_sparse_gradients_are_refused_under_compile():
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     with pytest.raises(Exception, match="table_grad='sparse' has no compiled backward"):
         compiled(torch.randn(5, 16))
+
+
+@pytest.mark.parametrize("impl", ["aten", "native", "triton"])
+def test_only_ids_from_elsewhere_are_checked(impl, kernel_device, monkeypatch):
+    """A check of ids costs five launches; those of the layer's own router are in range."""
+
+    def refuse(ids, experts):
+        raise ValueError("checked")
+
+    for verb in ("mixture", "routing"):
+        monkeypatch.setattr(f"peer.operators.{verb}.check_ids", refuse)
+    layer = PEER(16, experts=64, heads=2, topk=4, dim_key=8, impl=impl).to(kernel_device)
+    x = torch.randn(5, 16, device=kernel_device)
+    layer(x).sum().backward()
+    scores, ids = layer.router(x)
+    with pytest.raises(ValueError, match="checked"):
+        functional.experts(x, ids.flatten(1), scores.flatten(1), layer.down, layer.up, impl=impl)
 
 
 @pytest.mark.parametrize("impl", ["aten", "native", "triton"])
