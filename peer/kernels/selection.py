@@ -99,8 +99,8 @@ def narrowed(tiles, base, TILES: tl.constexpr, K: tl.constexpr, SLOTS: tl.conste
 def best_of_half(
     query_ptr,
     keys_ptr,
-    token,
-    valid,
+    query,
+    count,
     stride,
     S: tl.constexpr,
     Q: tl.constexpr,
@@ -125,9 +125,9 @@ def best_of_half(
             score = tl.zeros((QUERIES, 4 * SLOTS), tl.float32)
             for left in range(0, WIDTH, STEP):
                 column = left + tl.arange(0, STEP)
-                query = tl.load(
-                    query_ptr + token[:, None] * stride + column[None, :],
-                    mask=valid[:, None] & (column < Q)[None, :],
+                rows = tl.load(
+                    query_ptr + query[:, None] * stride + column[None, :],
+                    mask=(query < count)[:, None] & (column < Q)[None, :],
                     other=0.0,
                 )
                 key = tl.load(
@@ -136,9 +136,11 @@ def best_of_half(
                     other=0.0,
                 )
                 if WIDEN:
-                    query, key = query.to(tl.float32), key.to(tl.float32)
-                score = tl.dot(query, key, score, input_precision="ieee")
-            value = tl.where((name < S)[None, :], monotone(score), NOTHING)
+                    rows, key = rows.to(tl.float32), key.to(tl.float32)
+                score = tl.dot(rows, key, score, input_precision="ieee")
+            value = monotone(score)
+            if S % (SLOTS * TILES) != 0:
+                value = tl.where((name < S)[None, :], value, NOTHING)
             even, odd = tl.split(tl.reshape(value, (QUERIES, SLOTS, 2, 2)))
             first, third = tl.split(even)
             second, fourth = tl.split(odd)
@@ -202,19 +204,21 @@ def retrieve_kernel(
     WIDEN: tl.constexpr,
 ):
     head = tl.program_id(0) % H
-    token = (tl.program_id(0) // H).to(tl.int64) * QUERIES + tl.arange(0, QUERIES)
-    valid = token < T
-    query_ptr += head * (2 * Q)
+    token = tl.program_id(0) // H * QUERIES
+    query = tl.arange(0, QUERIES)
+    count = T - token
+    start = token.to(tl.int64) * H + head
+    query_ptr += start * (2 * Q)
     other_ptr = keys_ptr + S * Q
     if PER_HEAD:
         other_ptr = keys_ptr + H * S * Q + head * (S * Q)
         keys_ptr += head * (S * Q)
     stride: tl.constexpr = H * 2 * Q
-    first, row = best_of_half(
+    above, row = best_of_half(
         query_ptr,
         keys_ptr,
-        token,
-        valid,
+        query,
+        count,
         stride,
         S,
         Q,
@@ -226,11 +230,11 @@ def retrieve_kernel(
         STEP,
         WIDEN,
     )
-    second, column = best_of_half(
+    below, column = best_of_half(
         query_ptr + Q,
         other_ptr,
-        token,
-        valid,
+        query,
+        count,
         stride,
         S,
         Q,
@@ -248,7 +252,7 @@ def retrieve_kernel(
     for t in tl.static_range(STAIRS // SLOTS):
         place = t * SLOTS + slot[None, :] + tl.zeros((QUERIES, 1), tl.int32)
         a, b, inside = step_of_stairs(place, K)
-        total = score_of(tl.gather(first, a, 1)) + score_of(tl.gather(second, b, 1))
+        total = score_of(tl.gather(above, a, 1)) + score_of(tl.gather(below, b, 1))
         expert = tl.gather(row, a, 1) * S + tl.gather(column, b, 1)
         sums = sums + (tl.where(inside, monotone(total), NOTHING),)
         experts = experts + (tl.where(inside, expert, NOBODY),)
@@ -264,8 +268,8 @@ def retrieve_kernel(
         score = 1.0 / (1.0 + tl.exp(-score))
     elif NONLINEARITY == "relu":
         score = tl.where(score < 0.0, 0.0, score)
-    address = (token[:, None] * H + head) * K + rank
-    mask = valid[:, None] & (rank < K)
+    address = start * K + query[:, None] * (H * K) + rank
+    mask = (query < count)[:, None] & (rank < K)
     tl.store(scores_ptr + address, score, mask=mask)
     tl.store(ids_ptr + address, expert, mask=mask)
 

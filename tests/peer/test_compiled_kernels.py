@@ -12,6 +12,9 @@ pytest.importorskip("triton")
 
 SCRIPT = pathlib.Path(__file__).with_name("compile_kernels.py")
 MOST_REGISTERS = {"sm_80": 255, "sm_90": 255, "sm_100": 255, "gfx942": 512}
+# On sm_80 ptxas keeps two programs of retrieval on a multiprocessor at the price of two registers,
+# stored and read once, outside the loops.
+MOST_SPILLED_BYTES = {("sm_80", "retrieve_kernel"): 16}
 MOST_SHARED_BYTES = 48 * 1024
 
 
@@ -43,7 +46,8 @@ def test_no_kernel_spills(target, tmp_path, count_kernels):
         "match_gradients_kernel",
     }
     for row in rows:
-        assert row["spilled_bytes"] == 0, row
+        most = MOST_SPILLED_BYTES.get((target, row["kernel"]), 0)
+        assert row["spilled_bytes"] <= most, row
         assert row["registers"] <= MOST_REGISTERS[target], row
         assert row["shared_bytes"] <= MOST_SHARED_BYTES, row
         # Of 16-bit loads there are the scores', one per pair in flight; rows are loaded 16 bytes wide.
