@@ -68,7 +68,8 @@ def flops(session: nox.Session) -> None:
 def kernels(session: nox.Session) -> None:
     """Prove the PEER operation: interpreted, compiled, its code executed here, run where there is a GPU."""
     prepare(session, "test")
-    session.run("pytest", "--numprocesses", "2", "tests/peer", *session.posargs)
+    chosen = ("-m", "not exhaustive", "tests/peer")
+    session.run("pytest", "--numprocesses", "2", *chosen, *session.posargs)
 
 
 @nox.session

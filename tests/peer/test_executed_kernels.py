@@ -37,10 +37,12 @@ def execute(files, chosen: str) -> int:
     return int(re.search(r"(\d+) executed", done.stdout)[1])
 
 
+@pytest.mark.slow
 def test_every_planted_defect_is_found():
     execute([Path(__file__).with_name("machine") / "test_planted.py"], "test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_executed(file, count_kernels):
     count = execute([Path(__file__).with_name(file)], f"{QUICK} and not {EXCLUDED}")
@@ -48,7 +50,7 @@ def test_executed(file, count_kernels):
     count_kernels("executed", count)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("file", FILES)
 def test_executed_at_all_shapes(file, count_kernels):
     chosen = f"triton and not ({QUICK}) and not {EXCLUDED}"
