@@ -39,7 +39,8 @@ class PEER(Counted, nn.Module):
         activation: "gelu", "relu", "silu" or "none", of the single hidden neuron.
         shared_keys: one set of sub-keys for all heads, as in the paper, or one per head.
         glu: experts are gated, σ(gateᵀx) · (downᵀx) · up, with a third table.
-        table_grad: gradients of the expert tables: "dense", or "sparse" with the rows touched only.
+        table_grad: gradients of the expert tables: "dense", or "sparse" with the rows touched only, which
+            torch neither clips nor shards: leave the tables out of `clip_grad_norm_`, and out of FSDP.
             An optimizer set later, `layer.table_grad = peer.optim.TouchedAdamW(layer.tables())`, takes
             its step inside backward and leaves them no gradient.
         init: "matched", outputs start as large as a dense layer's, or "unit", tables of N(0, 1).

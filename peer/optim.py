@@ -137,7 +137,8 @@ class RowOptimizer(Optimizer):
                         "a table that took its step in backward has a gradient from elsewhere too; "
                         "use table_grad='sparse' where a table has several uses"
                     )
-                self.next_step(table).apply(table, *rows_of(table.grad))
+                check_sharded_alike(table)
+                self.next_step(table).apply(local(table), *rows_of(local(table.grad)))
         self.stepped.clear()
         return loss
 
@@ -206,7 +207,8 @@ class TouchedAdamW(RowOptimizer):
             state["square"] = torch.zeros_like(table, dtype=wide)
         state["step"] += 1
         settings = {name: group[name] for name in ("lr", "betas", "eps", "weight_decay")}
-        return AdamWStep(**state, **settings)
+        mean, square = local(state["mean"]), local(state["square"])
+        return AdamWStep(mean=mean, square=square, step=state["step"], **settings)
 
     def state_bytes(self, dim: int) -> int:
         return 2 * 2 * 4 * dim
@@ -227,8 +229,9 @@ class RowAdagrad(RowOptimizer):
         state, group = self.state[table], self.group_of(table)
         if not state:
             wide = torch.promote_types(table.dtype, torch.float32)
-            state["square"] = torch.zeros(table.shape[0], dtype=wide, device=table.device)
-        return RowAdagradStep(**state, lr=group["lr"], eps=group["eps"])
+            # One number per row, sharded as the rows are.
+            state["square"] = torch.zeros_like(table[:, 0], dtype=wide).contiguous()
+        return RowAdagradStep(square=local(state["square"]), lr=group["lr"], eps=group["eps"])
 
     def state_bytes(self, dim: int) -> int:
         return 2 * 4
@@ -238,6 +241,22 @@ def processes() -> int:
     """Processes of the running process group, 1 where there is none."""
     group = torch.distributed
     return group.get_world_size() if group.is_available() and group.is_initialized() else 1
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Of a tensor sharded over processes (a DTensor, as FSDP2 makes) this process's part."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def check_sharded_alike(table: Tensor) -> None:
+    """Raises ValueError for a DTensor not sharded by whole rows, or otherwise than its gradient."""
+    placements = getattr(table, "placements", ())
+    given = getattr(table.grad, "placements", ())
+    if placements != given or not all(p.is_replicate() or p.is_shard(0) for p in placements):
+        raise ValueError(
+            "a step on rows needs tables and gradients sharded by rows alike, as fully_shard does; "
+            f"got a table {placements} and its gradient {given}"
+        )
 
 
 def rows_of(grad: Tensor) -> tuple[Tensor, Tensor]:

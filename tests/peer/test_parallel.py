@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from peer import PEER
+from peer.optim import RowAdagrad, RowOptimizer, TouchedAdamW
 
 RANKS = 2
 TOKENS = 24
@@ -45,12 +47,59 @@ def work(rank: int, folder: str, impl: str) -> None:
     replicated = nn.parallel.DistributedDataParallel(layer(impl))
     sharded = layer(impl)
     mesh = torch.distributed.init_device_mesh("cpu", (RANKS,))
-    torch.distributed.fsdp.fully_shard(sharded, mesh=mesh)
+    fully_shard(sharded, mesh=mesh)
     assert all(isinstance(table, DTensor) for table in sharded.tables())
     found = {"ddp": gradients(replicated, rank), "fsdp2": gradients(sharded, rank)}
     if rank == 0:
         torch.save(found, f"{folder}/found.pt")
     torch.distributed.destroy_process_group()
+
+
+OPTIMIZERS = {"adamw": TouchedAdamW, "adagrad": RowAdagrad}
+
+
+def stepped(wrapped: PEER, optimizer: RowOptimizer, tokens: torch.Tensor) -> list[torch.Tensor]:
+    """The tables after two steps, whole on every process."""
+    for _ in range(2):
+        wrapped(tokens).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    tables = [table.detach() for table in wrapped.tables()]
+    return [t.full_tensor() if isinstance(t, DTensor) else t for t in tables]
+
+
+def steps_on_shards(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS
+    )
+    torch.set_num_threads(1)
+    mesh = torch.distributed.init_device_mesh("cpu", (RANKS,))
+    found: dict[str, list[torch.Tensor]] = {}
+    for name, kind in OPTIMIZERS.items():
+        sharded = layer("aten")
+        fully_shard(sharded, mesh=mesh)
+        optimizer = kind(sharded.tables(), lr=0.01)
+        found[name] = stepped(sharded, optimizer, half(rank))
+        state = optimizer.state[sharded.down]
+        assert all(isinstance(v, DTensor) for v in state.values() if isinstance(v, torch.Tensor))
+    columns = nn.Parameter(distribute_tensor(torch.ones(4, 4), mesh, [Shard(1)]))
+    columns.grad = torch.ones_like(columns)
+    with pytest.raises(ValueError, match="sharded by rows alike"):
+        RowAdagrad([columns]).step()
+    if rank == 0:
+        torch.save(found, f"{folder}/found.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_table_optimizers_step_on_shards_as_on_the_whole(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(steps_on_shards, (str(tmp_path),), nprocs=RANKS)
+    tokens = torch.cat([half(rank) for rank in range(RANKS)])
+    wanted = {}
+    for name, kind in OPTIMIZERS.items():
+        alone = layer("aten")
+        wanted[name] = stepped(alone, kind(alone.tables(), lr=0.01), tokens)
+    torch.testing.assert_close(torch.load(tmp_path / "found.pt"), wanted)
 
 
 def one_without_tokens(rank: int, folder: str) -> None:
