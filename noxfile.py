@@ -59,7 +59,7 @@ def flops(session: nox.Session) -> None:
 
 @nox.session
 def kernels(session: nox.Session) -> None:
-    """Prove the PEER operation: interpreted here, compiled for every target, run where there is a GPU."""
+    """Prove the PEER operation: interpreted, compiled, its code executed here, run where there is a GPU."""
     prepare(session, "test")
     session.run("pytest", "--numprocesses", "2", "tests/peer", *session.posargs)
 

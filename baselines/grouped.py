@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.library import custom_op
 
+from peer.functional import check_no_tangent
+
 GEMM_ROW_BYTES = 16  # a row of torch's grouped GEMM is a whole number of these
 GEMM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 TRACED_GEMM_DTYPES = (torch.bfloat16,)  # for which it has a meta kernel
@@ -21,6 +23,7 @@ def grouped_product(rows: Tensor, matrices: Tensor, ends_E: Tensor) -> Tensor:
     """
     if takes_gemm(rows.dtype, matrices.shape[1:]):
         return F.grouped_mm(rows, matrices, offs=ends_E)
+    check_no_tangent("a product per group", rows, matrices)
     return by_group(rows, matrices, ends_E)
 
 

@@ -1,8 +1,12 @@
 """Which implementation `impl` means, and why: the small table behind "auto" and `peer.explain`."""
 
+import csv
 import functools
 import importlib.util
+import math
 import os
+from collections import Counter
+from pathlib import Path
 
 import torch
 
@@ -15,19 +19,42 @@ def resolve(impl: str, device: torch.device, dtype: torch.dtype, pairs: int | No
     """The implementation that `impl` means for these tensors; raises ValueError for one that cannot
     run.
 
-    "auto" is "triton" on a GPU with triton installed and a dtype its kernels take, otherwise
-    "aten".
+    "auto" is "triton" on a GPU with triton installed and a dtype its kernels take; on a CPU with
+    numba installed and a dtype its kernels take, what was faster at the measured size nearest to
+    `pairs`; otherwise "aten".
     """
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}; got {impl!r}")
     if impl == "auto":
-        runs = device.type == "cuda" and triton_installed() and dtype in TRITON_DTYPES
-        return "triton" if runs else "aten"
+        if device.type == "cuda" and triton_installed() and dtype in TRITON_DTYPES:
+            return "triton"
+        if device.type == "cpu" and numba_installed() and dtype in NATIVE_DTYPES:
+            return fastest(pairs)
+        return "aten"
     if impl == "triton":
         check_triton(device, dtype, pairs)
     if impl == "native":
         check_native(device, dtype)
     return impl
+
+
+def fastest(pairs: int | None) -> str:
+    """The least time of a step, summed over the sizes measured nearest to `pairs`, or over all."""
+    rows = measured()
+    if pairs is not None:
+        distances = [abs(math.log(int(row["pairs"]) / max(pairs, 1))) for row in rows]
+        rows = [row for row, far in zip(rows, distances, strict=True) if far == min(distances)]
+    times: Counter[str] = Counter()
+    for row in rows:
+        times.update({name: float(row[f"{name}_ms"]) for name in ("aten", "native")})
+    return min(times, key=lambda name: times[name])
+
+
+@functools.cache
+def measured() -> list[dict[str, str]]:
+    """Forward and backward of a layer on a CPU; its comments say where and how."""
+    lines = Path(__file__).with_name("measured.csv").read_text().splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
 def check_native(device: torch.device, dtype: torch.dtype) -> None:

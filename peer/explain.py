@@ -1,20 +1,24 @@
 """What a layer will do with so many tokens, and what that must cost at least."""
 
+import functools
+import time
 from dataclasses import dataclass
 
+import torch
+
 from peer import costs
-from peer.choice import resolve
+from peer.choice import numba_installed, resolve
 from peer.layer import PEER
 
-# Measured device-to-device copy of an H200. Another machine has another floor: pass its own.
-BYTES_PER_SECOND = 4.3e12
+H200_BYTES_PER_SECOND = 4.3e12  # a measured device-to-device copy, for tables on no device
+COPIED_BYTES = 2**27  # of a copy that measures the roof: more than any cache
 TABLES = {"dense": "gradients of all rows", "sparse": "gradients of the rows touched"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Counted, not measured: compulsory bytes for routing near uniform, and their time at
-    `bytes_per_second`.
+    """Counted, not measured: compulsory bytes for routing near uniform, and their time at the
+    `roof`, in bytes per second.
     """
 
     impl: str
@@ -28,11 +32,13 @@ class Explanation:
     backward_bytes: float
     forward_floor_us: float
     backward_floor_us: float
+    roof: str
 
     def __str__(self) -> str:
         lines = [f"{self.impl}: {self.reason}", f"forward: {self.forward_path}"]
         lines.append(f"tables: {self.tables}")
         lines.append(f"experts touched: {self.distinct_experts:,.0f}")
+        lines.append(f"roof: {self.roof}")
         for name in ("forward", "backward"):
             flops, size, floor_us = (
                 getattr(self, f"{name}_{k}") for k in ("flops", "bytes", "floor_us")
@@ -41,13 +47,17 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(layer: PEER, tokens: int, *, bytes_per_second: float = BYTES_PER_SECOND) -> Explanation:
-    """The path `layer` takes for a training step on `tokens` tokens, its FLOPs, bytes and floor."""
+def explain(layer: PEER, tokens: int, *, bytes_per_second: float | None = None) -> Explanation:
+    """The path `layer` takes for a training step on `tokens` tokens, its FLOPs, bytes and floor.
+
+    The floor is the bytes' time at `bytes_per_second`, by default what a copy on the tables' device
+    reaches, measured once (an H200's for tables on the meta device).
+    """
     if tokens < 1:
         raise ValueError(f"tokens must be at least 1; got {tokens}")
     router, table = layer.router, layer.down
-    impl = resolve(layer.impl, table.device, table.dtype)
     pairs = tokens * router.heads * router.topk
+    impl = resolve(layer.impl, table.device, table.dtype, pairs)
     size = table.element_size()
     distinct = costs.distinct_experts(pairs, router.experts)
     tables = len(layer.tables())
@@ -67,6 +77,9 @@ def explain(layer: PEER, tokens: int, *, bytes_per_second: float = BYTES_PER_SEC
         optimizer.state_bytes(layer.dim) if optimizer else 0,
     )
     flops = layer.flops(tokens)
+    where, rate = roof(table.device)
+    if bytes_per_second is not None:
+        where, rate = "as given", bytes_per_second
     return Explanation(
         impl=impl,
         reason=reason(layer, impl),
@@ -76,14 +89,38 @@ def explain(layer: PEER, tokens: int, *, bytes_per_second: float = BYTES_PER_SEC
         distinct_experts=distinct,
         forward_bytes=forward,
         backward_bytes=backward,
-        forward_floor_us=forward / bytes_per_second * 1e6,
-        backward_floor_us=backward / bytes_per_second * 1e6,
+        forward_floor_us=forward / rate * 1e6,
+        backward_floor_us=backward / rate * 1e6,
         tables=(
             TABLES[layer.table_grad]
             if isinstance(layer.table_grad, str)
             else f"take the step of {type(layer.table_grad).__name__} inside backward"
         ),
+        roof=f"{rate / 1e9:,.1f} GB/s, {where}",
     )
+
+
+@functools.cache
+def roof(device: torch.device) -> tuple[str, float]:
+    """What the roof is, and bytes read and written per second by a copy."""
+    if device.type == "meta":
+        return "an H200's, as the tables are on no device", H200_BYTES_PER_SECOND
+    source = torch.zeros(COPIED_BYTES // 4, device=device)
+    target = torch.zeros_like(source)
+    times = []
+    for _ in range(5):
+        synchronize(device)
+        start = time.perf_counter()
+        target.copy_(source)
+        synchronize(device)
+        times.append(time.perf_counter() - start)
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    return f"a copy measured on this {device.type}{threads}", 2 * COPIED_BYTES / min(times)
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def reason(layer: PEER, impl: str) -> str:
@@ -91,7 +128,11 @@ def reason(layer: PEER, impl: str) -> str:
         return f"asked for by name, impl={layer.impl!r}"
     if impl == "triton":
         return "tables on a GPU, triton installed (predicted from counted bytes, not yet measured)"
-    return f"no GPU kernel for {layer.down.dtype} tables on {layer.down.device}"
+    if impl == "native":
+        return "faster than aten at the measured size nearest to this one"
+    if layer.down.device.type == "cpu" and not numba_installed():
+        return "numba, which native needs, is not installed"
+    return f"no faster kernel for {layer.down.dtype} tables on {layer.down.device}"
 
 
 def forward_path(impl: str, layer: PEER) -> str:

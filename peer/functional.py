@@ -5,10 +5,12 @@ says why.
 """
 
 import functools
+import types
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from peer import operators, reference
 from peer.choice import resolve
@@ -57,6 +59,7 @@ def retrieve(
     name = resolve(impl, query_THQ.device, wide)
     if name in EAGER:
         return EAGER[name]("retrieve")(query_THQ, sub_keys, topk, scores)
+    check_no_tangent(f"impl={name!r}", query_THQ, sub_keys)
     scores_THK, ids_THK = operators.retrieve(query_THQ, sub_keys, topk, scores, name)
     return scores_THK.to(query_THQ.dtype), ids_THK
 
@@ -85,8 +88,8 @@ def experts(
         table_grad: "dense" gradients of N rows; "sparse" ones (coalesced sparse_coo) that hold the
             rows touched by this call, less work and memory while T·P is not far above N, and what
             `torch.optim.SparseAdam` and `peer.optim` read; or an optimizer of `peer.optim` that
-            takes its step inside backward. All but "dense" need impl "aten" or "triton", outside
-            compile.
+            takes its step inside backward. All but "dense" need impl "aten", "native" or "triton",
+            outside compile.
         check_ids: False spares the check that ids are in range, for ids that `retrieve` gave.
 
     Under autocast x and scores are cast to the tables' dtype, which is the result's.
@@ -115,6 +118,7 @@ def experts(
     check_table_grad(table_grad, name)
     if name in EAGER:
         return EAGER[name]("experts")(x_TD, ids_TP, scores_TP, down_ND, up_ND, gate_ND, activation)
+    check_no_tangent(f"impl={name!r}", x_TD, scores_TP, *tables.values())
     x_TD, ids_TP, scores_TP = x_TD.contiguous(), ids_TP.contiguous(), scores_TP.contiguous()
     order, bounds = routed(ids_TP, tables.values(), check_ids, name)
     check = check_ids and order is None
@@ -174,6 +178,7 @@ def bag(
     check_table_grad(table_grad, name)
     if name in EAGER:
         return EAGER[name]("bag")(ids_TP, scores_TP, table_ND)
+    check_no_tangent(f"impl={name!r}", scores_TP, table_ND)
     ids_TP, scores_TP, table_ND = ids_TP.contiguous(), scores_TP.contiguous(), table_ND.contiguous()
     order, bounds = routed(ids_TP, [table_ND], check_ids, name)
     check = check_ids and order is None
@@ -209,10 +214,39 @@ def routed(ids_TP: Tensor, tables, check: bool, name: str) -> tuple[Tensor | Non
     return operators.route(ids_TP, tables[0].shape[0], check, name)
 
 
-@functools.cache
 def compiled(verb: str) -> Callable:
-    """`torch.compile` of the reference: one callable per verb for the life of the process."""
-    return torch.compile(getattr(reference, verb))
+    """`torch.compile` of the reference, a code of its own for each kind of call.
+
+    The compiler runs a code's ninth variant uncompiled, and so many are soon together in an ablation:
+    kinds are apart, and where one kind has that many shapes, the call raises.
+    """
+
+    def call(*arguments):
+        if torch.compiler.is_compiling():
+            return getattr(reference, verb)(*arguments)
+        kind = torch.is_grad_enabled(), *map(kind_of_argument, arguments)
+        try:
+            return compiled_kind(verb, kind)(*arguments)
+        except torch._dynamo.exc.FailOnRecompileLimitHit as error:
+            raise RuntimeError(
+                f"impl='compiled' met more shapes of {verb} than torch._dynamo.config.recompile_limit "
+                "allows; raise it, or take another impl"
+            ) from error
+
+    return call
+
+
+def kind_of_argument(argument: object) -> object:
+    if isinstance(argument, Tensor):
+        return argument.dtype, argument.device.type, argument.dim(), argument.requires_grad
+    return argument
+
+
+@functools.cache
+def compiled_kind(verb: str, kind: tuple) -> Callable:
+    plain = getattr(reference, verb)
+    own = types.FunctionType(plain.__code__.replace(), plain.__globals__)
+    return torch.compile(own, fullgraph=True)
 
 
 EAGER: dict[str, Callable[[str], Callable]] = {
@@ -271,6 +305,17 @@ def check_tables_fit(tables: int, rows: int, dim: int) -> None:
             f"{tables} × {rows:,} × {dim:,} {str(dtype).removeprefix('torch.')} take {size / 1e9:,.1f} GB "
             f"and this process may fill {has / 1e9:,.1f} GB; take fewer or narrower rows, or build under "
             "torch.device('meta') to count without memory"
+        )
+
+
+def check_no_tangent(what: str, *tensors: Tensor) -> None:
+    """Raises NotImplementedError in forward mode, where a custom operator's tangent would be a silent 0."""
+    if torch.compiler.is_compiling():  # a tangent cannot be traced either: torch raises
+        return
+    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise NotImplementedError(
+            f"{what} has no forward-mode derivative (func.jvp, func.jacfwd, forward_ad); take reverse "
+            "mode, torch.autograd.grad, or for PEER and PKM impl='reference'"
         )
 
 

@@ -11,7 +11,8 @@ from peer.functional import autocasts
 from peer.operators import few_tokens
 
 MOST_TOKENS = 16  # from where matrix products read the weights less often
-PARTS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, None: nn.Identity}
+PLAIN = (Tensor, nn.Parameter)  # and not sharded over processes, say
+PARTS: dict[str | None, Any] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, None: nn.Identity}
 
 
 def is_served(layer: Any, x_TD: Tensor) -> bool:
@@ -28,7 +29,7 @@ def is_served(layer: Any, x_TD: Tensor) -> bool:
     modules = router, router.query, norm
     tensors = (router.query.weight, router.sub_keys, *layer.tables())
     return (
-        all(t.dtype == x_TD.dtype and t.is_contiguous() for t in tensors)
+        all(t.dtype == x_TD.dtype and type(t) in PLAIN and t.is_contiguous() for t in tensors)
         and type(router.query) is nn.Linear
         and type(norm) is PARTS[router.query_norm]
         and (router.query_norm != "batch" or not norm.training)
@@ -36,7 +37,7 @@ def is_served(layer: Any, x_TD: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not autocasts(x_TD)
         and forward_ad._current_level < 0
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x_TD)
+        and torch._C._functorch.peek_interpreter_stack() is None
         and resolve(layer.impl, x_TD.device, x_TD.dtype) == "native"
     )
 

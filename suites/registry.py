@@ -48,6 +48,7 @@ SUITES = {
     "tuning": Suite("paper.tuning", "training.sheets"),
     "tuning_isoflop": Suite("paper.tuning_isoflop", "training.sheets"),
     "tuning_trend": Suite("paper.tuning_trend", "training.sheets"),
+    "kernels": Suite("binary.kernels", "kernels.sheets"),
     "flops": Suite("budgets.flops", "flops.sheets", "flops.figures"),
 }
 PAPER_SUITES = tuple(name for name, suite in SUITES.items() if suite.module.startswith("paper."))

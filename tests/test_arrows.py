@@ -59,6 +59,10 @@ ROOMS = {
         "suites.tables suites.figures",
         "counting needs no run",
     ),
+    "suites.binary": Room(
+        "peer suites.errors suites.records suites.measure suites.tables",
+        "what is launched is read, whoever times it",
+    ),
     "suites.speed.cells": Room(
         "suites.layers suites.records suites.language_model",
         "a cell is a value, stated before anything is built",

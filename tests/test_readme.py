@@ -1,4 +1,4 @@
-"""README.md tells the truth: its commands exist and are run, its example works."""
+"""README.md and docs/ tell the truth: commands exist and are run, the example works, links lead somewhere."""
 
 import json
 import re
@@ -9,11 +9,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = {path: path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
 COMMANDS = [
     line.strip().split("#")[0].strip()
-    for line in README.split("## The tree")[0].splitlines()
+    for page in PAGES.values()
+    for line in page.splitlines()
     if re.match(r"    (pip|nox|python) ", line)
 ]
+MOST_WORDS = 900
 
 
 def test_example(tmp_path: Path, capsys) -> None:
@@ -52,9 +55,20 @@ def test_verbs_exist(command: str) -> None:
     assert command.split()[3] in VERBS
 
 
+def test_readme_is_short() -> None:
+    assert len(README.split()) <= MOST_WORDS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", PAGES[page])
+    local = [link for link in links if not link.startswith(("http", "hf:"))]
+    assert all((page.parent / link).exists() for link in local), local
+
+
 def test_the_tree_is_true() -> None:
     """Every folder and file that it shows is there, and every room of the suites is shown."""
-    lines = README.split("## The tree")[1].split("## ")[0].splitlines()
+    lines = PAGES[ROOT / "docs" / "verbs.md"].split("# The tree")[1].splitlines()
     shown, folder = set(), ""
     for line in lines:
         names = re.findall(r"(?:^ +|  )([\w.]+/?)(?=  )", line)

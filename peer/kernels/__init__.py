@@ -3,12 +3,12 @@ used.
 """
 
 from peer.kernels.fused import fused_experts
+from peer.kernels.matches import retrieve_gradients
 from peer.kernels.order import route, touched
 from peer.kernels.runs import (
     bag_gradients,
     experts_gradients,
     pair_gradients,
-    table_gradient,
     update_rows,
 )
 from peer.kernels.selection import retrieve
@@ -20,8 +20,8 @@ __all__ = [
     "fused_experts",
     "pair_gradients",
     "retrieve",
+    "retrieve_gradients",
     "route",
-    "table_gradient",
     "touched",
     "update_rows",
     "weighted_sum",

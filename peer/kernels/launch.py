@@ -48,6 +48,12 @@ def runs(D: int, item_bytes: int) -> dict[str, int]:
     return row | {"UNROLL": 4 if registers <= 24 else 2 if registers <= 48 else 1}
 
 
+def combine(D: int) -> dict[str, int]:
+    """Twice the warps of `row_of`: it adds rows and makes no dot."""
+    columns = triton.next_power_of_2(D)
+    return {"COLUMNS": columns, "num_warps": max(1, min(8, 2 * columns // COLUMNS_PER_WARP))}
+
+
 def piece(pairs: int) -> int:
     """Sorted pairs of one program: 8,192 programs, a few rounds of a large GPU, or 32 pairs each."""
     return max(32, triton.cdiv(pairs, 8192))
@@ -68,6 +74,16 @@ def selection(S: int, Q: int, K: int, item_bytes: int) -> dict[str, int]:
         "WIDTH": width,
         "STEP": min(width, 64 if item_bytes < 4 else 16),  # float32 products have no matrix unit
         "num_warps": 8,
+    }
+
+
+def matches(Q: int, K: int) -> dict[str, int]:
+    """The K sub-keys of a half as one tile: 32 elements a thread for 16 of 64 columns."""
+    slots, columns = triton.next_power_of_2(K), triton.next_power_of_2(Q)
+    return {
+        "SLOTS": slots,
+        "COLUMNS": columns,
+        "num_warps": max(1, min(8, slots * columns // 1024)),
     }
 
 

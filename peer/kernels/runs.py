@@ -377,7 +377,7 @@ def walk_runs(
                 rows=rows,
                 LENGTH=length,
                 **constants,
-                **launch.row_of(D),
+                **launch.combine(D),
             )
     return results
 

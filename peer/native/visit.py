@@ -33,21 +33,19 @@ def visit_experts(
     dscores, dhidden = torch.empty_like(scores), torch.empty_like(scores)
     dgates = torch.empty_like(scores) if gated else None
     rows = bounds.shape[0] - 1 if touched is None else touched.shape[0]
-    ddown, dup = unwritten(rows, x), unwritten(rows, x)
-    dgate = unwritten(rows, x) if gated else None
+    zeroed = rows * x.shape[1] * x.element_size() >= HUGE_PAGES_FROM_BYTES
+    make = huge_zeros if zeroed else unwritten
+    ddown, dup = (make(rows, x.shape[1], x.dtype) for _ in range(2))
+    dgate = make(rows, x.shape[1], x.dtype) if gated else None
     pairs = (scores, *slopes, dscores, dhidden, dgates)
     flat = [None if t is None else t.contiguous().view(-1) for t in pairs]
     routes = order, bounds, touched, scores.shape[1]
-    run(visits, SHARES, grad_y, x, up, *routes, *flat, ddown, dup, dgate)
+    run(visits, SHARES, grad_y, x, up, *routes, *flat, ddown, dup, dgate, zeroed)
     return dscores, dhidden, dgates, ddown, dup, x.new_empty(0) if dgate is None else dgate
 
 
-def unwritten(rows: int, like: Tensor) -> Tensor:
-    """(rows, D), all of it to be written; much memory comes in huge pages."""
-    columns = like.shape[1]
-    if rows * columns * like.element_size() >= HUGE_PAGES_FROM_BYTES:
-        return huge_zeros(rows, columns, like.dtype)
-    return torch.empty(rows, columns, dtype=like.dtype)
+def unwritten(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    return torch.empty(rows, columns, dtype=dtype)
 
 
 @compiled()
@@ -58,17 +56,18 @@ def visits(start, threads, shares, *arguments):
 @compiled()
 def visit(
     share, dy, x, up, order, bounds, touched, P,
-    scores, active, slope, gate_slope, dscores, dhidden, dgates, ddown, dup, dgate,
+    scores, active, slope, gate_slope, dscores, dhidden, dgates, ddown, dup, dgate, zeroed,
 ):  # fmt: skip
     low, high = experts_of(share, bounds, touched)
     for row in range(low, high):
         name = row
         if touched is not None:
             name = touched[row]
-        clear(ddown, row)
-        clear(dup, row)
-        if dgate is not None:
-            clear(dgate, row)
+        if not zeroed:
+            clear(ddown, row)
+            clear(dup, row)
+            if dgate is not None:
+                clear(dgate, row)
         i, last = bounds[name], bounds[name + 1]
         while i < last:
             count = 4 if i + 4 <= last else 1

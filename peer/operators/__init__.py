@@ -1,7 +1,7 @@
 """The operators behind `retrieve`, `experts` and `bag`: schema, fake, autograd; FLOPs are in
 `peer.costs`.
 
-Each is opaque to `torch.compile` and runs the parts of one engine, "aten" or "triton".
+Each is opaque to `torch.compile` and runs the parts of one engine, "aten", "native" or "triton".
 Pre-activations leave `experts` in float32 or wider, so that backward holds an id, a score and a
 pre-activation per pair and never (T, P, D). `route` sorts the pairs by expert once for a forward
 and its backward.

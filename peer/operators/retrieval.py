@@ -39,9 +39,14 @@ def retrieve_backward(
     """A selected expert i·S + j sends its score's gradient to row i of one half and row j of the
     other.
     """
+    parts = engine(impl)
+    if impl == "triton":
+        dquery, dkeys = parts.retrieve_gradients(
+            grad, scores, ids, query, sub_keys, nonlinearity, need_keys
+        )
+        return dquery if need_query else query.new_empty(0), dkeys
     T, H, K = ids.shape
     S, Q = sub_keys.shape[-2:]
-    parts = engine(impl)
     keys_NQ = sub_keys.reshape(-1, Q)
     sets = keys_NQ.shape[0] // (2 * S)
     offset = torch.arange(2, device=ids.device, dtype=ids.dtype).view(1, 1, 2, 1) * (sets * S)
@@ -57,9 +62,7 @@ def retrieve_backward(
         dquery = parts.weighted_sum(weights_RK, keys_NQ, rows_RK).view(query.shape)
     if need_keys:
         order, bounds = parts.route(rows_RK, keys_NQ.shape[0])
-        outputs = keys_NQ.shape[0] if impl == "triton" else None
-        dkeys = parts.table_gradient(weights_RK, query_RQ, order, bounds, outputs)
-        dkeys = dkeys.view(sub_keys.shape)
+        dkeys = parts.table_gradient(weights_RK, query_RQ, order, bounds, None).view(sub_keys.shape)
     return dquery, dkeys
 
 

@@ -23,18 +23,23 @@ from triton.runtime.driver import driver
 
 from peer import choice
 
-# Dynamic shared memory a block may have, bytes, by compute capability (CUDA C++ Programming Guide,
-# table of technical specifications).
-MOST_SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+# Shared memory a block may have, bytes: CUDA C++ Programming Guide, technical specifications by
+# compute capability; CDNA 3 ISA, local data share.
+MOST_SHARED_BYTES = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024}
+MOST_SHARED_BYTES |= {"gfx942": 64 * 1024}
 
 
 @dataclass(frozen=True, eq=False)
 class Launch:
-    """A compiled kernel, its grid, and the arguments its binary takes, tensors or numbers, in order."""
+    """A compiled kernel, its grid, and the arguments its binary takes, tensors or numbers, in order.
+
+    `constants` are those compiled into it: constexprs, and integers equal to 1.
+    """
 
     kernel: Any
     grid: tuple[int, int, int]
     arguments: dict[str, Tensor | int | float]
+    constants: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -54,13 +59,14 @@ class Launch:
 
 
 class Device(DriverBase):
-    """A GPU of a compute capability (80, 90 or 100) whose launches call `on_launch`."""
+    """A GPU of the architecture `target` whose launches call `on_launch`."""
 
-    def __init__(self, capability: int, on_launch: Callable[[Launch], None]) -> None:
-        if capability not in MOST_SHARED_BYTES:
-            known = ", ".join(map(str, MOST_SHARED_BYTES))
-            raise ValueError(f"capability must be one of {known}; got {capability}")
-        self.capability = capability
+    def __init__(self, target: str, on_launch: Callable[[Launch], None]) -> None:
+        if target not in MOST_SHARED_BYTES:
+            raise ValueError(
+                f"target must be one of {', '.join(MOST_SHARED_BYTES)}; got {target!r}"
+            )
+        self.target = target
         self.on_launch = on_launch
         self.utils = self
 
@@ -68,28 +74,31 @@ class Device(DriverBase):
         """What Triton calls at each launch of one compiled kernel."""
 
         def launch(x, y, z, stream, module, packed, launch_metadata, enter, leave, *values) -> None:
-            compiled = source.fn.device_caches[self.capability][0].values()
+            compiled = source.fn.device_caches[self.target][0].values()
             kernel = next(kernel for kernel in compiled if kernel.src is source)
-            given = zip(source.signature.items(), values, strict=True)
-            arguments = {name: value for (name, kind), value in given if kind != "constexpr"}
-            self.on_launch(Launch(kernel, (x, y, z), arguments))
+            arguments, constants = {}, {}
+            for (name, kind), value in zip(source.signature.items(), values, strict=True):
+                (constants if kind == "constexpr" else arguments)[name] = value
+            self.on_launch(Launch(kernel, (x, y, z), arguments, constants))
 
         return launch
 
-    def load_binary(self, name: str, binary: bytes, shared: int, device: int) -> tuple:
+    def load_binary(self, name: str, binary: bytes, shared: int, device: str) -> tuple:
         """No module, no handle, no registers, no spills, and as many threads as a block may have."""
         return None, None, 0, 0, 1024
 
-    def get_device_properties(self, device: int) -> dict[str, int]:
-        return {"max_shared_mem": MOST_SHARED_BYTES[self.capability]}
+    def get_device_properties(self, device: str) -> dict[str, int]:
+        return {"max_shared_mem": MOST_SHARED_BYTES[self.target]}
 
     def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", self.capability, 32)
+        if self.target.startswith("gfx"):
+            return GPUTarget("hip", self.target, 64)
+        return GPUTarget("cuda", int(self.target.removeprefix("sm_")), 32)
 
-    def get_current_device(self) -> int:
-        return self.capability  # Triton keeps its compiled kernels by device
+    def get_current_device(self) -> str:
+        return self.target  # Triton keeps its compiled kernels by device
 
-    def get_current_stream(self, device: int) -> int:
+    def get_current_stream(self, device: str) -> int:
         return 0
 
     @classmethod
@@ -106,7 +115,7 @@ class Device(DriverBase):
         raise NotImplementedError("nothing runs here, so nothing is timed")
 
 
-def stand_in(capability: int, on_launch: Callable[[Launch], None]) -> None:
+def stand_in(target: str, on_launch: Callable[[Launch], None]) -> None:
     """From here on impl="triton" takes tensors on the CPU, and every launch goes to `on_launch`.
 
     For the rest of the process: where there is no GPU there is no driver to go back to.
@@ -117,4 +126,4 @@ def stand_in(capability: int, on_launch: Callable[[Launch], None]) -> None:
             "TRITON_INTERPRET=0"
         )
     choice.check_triton = lambda *_: None
-    driver.set_active(Device(capability, on_launch))
+    driver.set_active(Device(target, on_launch))

@@ -26,7 +26,13 @@ SUFFIXES: dict[str, Quantity] = {
     "_s": Quantity("time"),
     "peak_bytes": Quantity("bytes"),
     "reserved_bytes": Quantity("bytes"),
+    "row_load_bytes": Quantity("count", higher_is_worse=False),
+    "in_flight_bytes": Quantity("count", higher_is_worse=False),
     "_bytes": Quantity("count"),
+    "resident_warps": Quantity("count", higher_is_worse=False),
+    "instructions": Quantity("count"),
+    "barriers": Quantity("count"),
+    "launches": Quantity("count"),
     "bytes_moved": Quantity("count"),
     "flops": Quantity("count"),
     "flops_per_token": Quantity("count"),
@@ -69,6 +75,10 @@ FOLLOWS = {
     "leak_tokens": "the case",
     "load_average": "the machine",
     "memory_clock_mhz": "the machine",
+    **dict.fromkeys(
+        ("predicted_least_us", "predicted_likely_us", "predicted_most_us"), "the instructions"
+    ),
+    "predicted_floor_us": "the case",
     "percent_of_copy_roof": "median_s",
     "percent_of_gemm_roof": "median_s",
     "power_capped": "the machine",
@@ -96,7 +106,7 @@ def has_unit(metric: str) -> bool:
 
 def quantity(metric: str) -> Quantity | None:
     """None for a metric that follows from others; raises UserError for a name without a unit."""
-    if metric in FOLLOWS:
+    if metric in FOLLOWS or metric.endswith(".warps"):
         return None
     for suffix, found in SUFFIXES.items():
         if metric.endswith(suffix):

@@ -1,4 +1,4 @@
-"""The tables that README.md shows: generated, like every table, between two markers."""
+"""The tables that README.md and docs/ show: generated, like every table, between two markers."""
 
 import re
 
@@ -9,12 +9,12 @@ BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def with_tables(readme: str, sheets: dict[str, Sheet]) -> str:
-    """`readme` with the brief form of `sheets`, by their names SUITE-PROFILE, in its marked blocks."""
+    """A page with the brief form of `sheets`, by their names SUITE-PROFILE, in its marked blocks."""
 
     def block(match: re.Match[str]) -> str:
         name = match[2]
         if name not in sheets:
-            raise UserError(f"README.md shows table {name}, of which there is no record")
+            raise UserError(f"a page shows table {name}, of which there is no record")
         sheet = sheets[name]
         return f"{match[1]}{sheet.body(sheet.brief)}\n{match[3]}"
 

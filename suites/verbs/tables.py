@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from suites.errors import UserError
-from suites.paper import claims
+from suites.paper import claims, verdict
 from suites.records import schema
 from suites.records.record import ResultFile
 from suites.records.store import RESULTS, Store, write_text
@@ -16,7 +16,7 @@ from suites.tables.readme import with_tables
 from suites.tables.sheet import Sheet
 
 # Suites whose tables a paper would print.
-PAPER = {"claims", *PAPER_SUITES}
+PAPER = {"claims", "verdict", *PAPER_SUITES}
 
 
 @click.command(name="tables", help=__doc__)
@@ -37,9 +37,9 @@ def command(check: bool, results: Path) -> int:
         rendered[results / "tables" / f"{name}.csv"] = sheet.csv()
         if name.partition("-")[0] in PAPER:
             rendered[results / "tables" / f"{name}.tex"] = sheet.latex()
-    readme = results.parent / "README.md"
-    if readme.exists():
-        rendered[readme] = with_tables(readme.read_text(encoding="utf-8"), sheets)
+    for page in (results.parent / "README.md", *sorted((results.parent / "docs").glob("*.md"))):
+        if page.exists():
+            rendered[page] = with_tables(page.read_text(encoding="utf-8"), sheets)
     orphans = sorted(set((results / "tables").glob("*")) - set(rendered))
     if check:
         stale = [path for path, text in rendered.items() if committed(path) != text]
@@ -70,3 +70,5 @@ def sheets_of(store: Store) -> Iterator[tuple[str, Sheet]]:
     for profile in dict.fromkeys(profile for suite, profile in groups if suite in claims.SUITES):
         judged = {suite: files for (suite, own), files in groups.items() if own == profile}
         yield f"claims-{profile}", claims.sheet(profile, judged)
+        if (lines := verdict.sheet(profile, judged)) is not None:
+            yield f"verdict-{profile}", lines

@@ -40,6 +40,7 @@ def test_no_kernel_spills(target, tmp_path, count_kernels):
         "weighted_sum_kernel",
         "runs_kernel",
         "combine_kernel",
+        "match_gradients_kernel",
     }
     for row in rows:
         assert row["spilled_bytes"] == 0, row

@@ -102,7 +102,8 @@ def test_no_tokens():
     y.sum().backward()
 
 
-def test_representation_names_the_resolved_implementation():
+def test_representation_names_the_resolved_implementation(monkeypatch):
+    monkeypatch.setattr("peer.choice.numba_installed", lambda: False)
     assert "impl='auto' -> 'aten'" in repr(PEER(16, **SMALL))
 
 

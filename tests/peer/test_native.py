@@ -1,9 +1,13 @@
 """What only the engine that numba compiles promises: the same bits on any number of threads."""
 
+import subprocess
+import sys
+import types
+
 import pytest
 import torch
 
-from peer import PEER, choice, functional
+from peer import PEER, choice, explain, functional, serving
 from tests.peer.cases import experts_inputs, forward_and_gradients, named_experts
 
 numba = pytest.importorskip("numba")
@@ -57,18 +61,58 @@ def test_says_why_it_cannot_run(monkeypatch):
         functional.bag(torch.zeros(1, 1).int(), torch.ones(1, 1), torch.ones(1, 4), impl="native")
 
 
+def test_auto_takes_what_was_faster_at_the_nearest_measured_size(monkeypatch):
+    rows = [(1_000, 2.0, 1.0), (100_000, 3.0, 9.0)]
+    rows = [dict(zip(("pairs", "aten_ms", "native_ms"), row, strict=True)) for row in rows]
+    monkeypatch.setattr(choice, "measured", lambda: rows)
+    cpu, real = torch.device("cpu"), torch.float32
+    assert choice.resolve("auto", cpu, real, 2_000) == "native"
+    assert choice.resolve("auto", cpu, real, 90_000) == "aten"
+    assert choice.resolve("auto", cpu, real) == "aten"
+    assert choice.resolve("auto", cpu, torch.bfloat16, 2_000) == "aten"
+
+
+def test_the_committed_sizes_are_read():
+    assert {"experts", "dim", "tokens", "pairs", "aten_ms", "native_ms"} == set(
+        choice.measured()[0]
+    )
+    assert choice.fastest(2048 * 128) in ("aten", "native")
+
+
+def test_auto_without_numba_is_aten_and_says_so(monkeypatch):
+    monkeypatch.setattr(choice, "numba_installed", lambda: False)
+    monkeypatch.setattr(sys.modules["peer.explain"], "numba_installed", lambda: False)
+    layer = PEER(8, experts=16, heads=2, topk=2)
+    assert layer.implementation == "aten"
+    assert (
+        explain(layer, 4, bytes_per_second=1e9).reason
+        == "numba, which native needs, is not installed"
+    )
+
+
+def test_numba_is_imported_by_the_first_use_alone():
+    code = (
+        "import sys, torch; before = set(sys.modules); import peer; layer = peer.PEER(8, experts=16, "
+        "heads=2, topk=2); assert 'numba' not in set(sys.modules) - before"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_is_kept_on_disk_only_where_that_is_possible(monkeypatch):
-    from peer.native.threads import compiled
+    from peer.native import threads as native_threads
 
-    plain = numba.njit
+    asked = []
 
-    def no_folder(*, cache=False, **options):
+    def njit(*, cache=False, **options):
+        asked.append(cache)
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
-        return plain(**options)
+        return numba.njit(**options)
 
-    monkeypatch.setattr(numba, "njit", no_folder)
-    assert compiled()(lambda value: value + 1)(2) == 3
+    monkeypatch.setattr(native_threads, "numba", types.SimpleNamespace(njit=njit))
+    assert native_threads.compiled()(lambda value: value + 1)(2) == 3
+    assert asked == [True, False]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -161,6 +205,23 @@ def test_whoever_looks_inside_sees_every_step(monkeypatch):
         with torch.autocast("cpu", torch.bfloat16):
             layer(x)
         layer.train()(x)
+
+
+def test_transforms_see_every_step():
+    *_, layer, x = served_and_not({}, 2)
+    served = []
+
+    def look(tokens):
+        served.append(serving.is_served(layer, tokens))
+        return tokens
+
+    with torch.no_grad():
+        look(x)
+        torch.func.vmap(look)(x.unsqueeze(1))
+        torch.func.jvp(look, (x,), (x,))
+        with torch.autograd.forward_ad.dual_level():
+            look(x)
+    assert served == [True, False, False, False]
 
 
 def test_a_bad_token_among_few_leaves_the_others_alone():

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 
@@ -139,6 +141,7 @@ def test_explain_states_path_flops_bytes_and_floor():
     assert 200_000 < explanation.distinct_experts < 262_144
     assert explanation.backward_floor_us > explanation.forward_floor_us > 0
     assert "expert-major" in str(explanation)
+    assert "an H200's, as the tables are on no device" in explanation.roof
     with pytest.raises(ValueError, match="tokens must be at least 1"):
         explain(layer, 0)
 
@@ -149,6 +152,16 @@ def test_explain_states_the_path_of_the_kernels(tokens):
     with torch.device("meta"):
         explanation = explain(PEER(256, impl="triton"), tokens)
     assert explanation.forward_path.startswith("token-major, one fused pass")
+
+
+def test_explain_names_the_roof_of_the_machine_at_hand(monkeypatch):
+    monkeypatch.setattr(sys.modules["peer.explain"], "COPIED_BYTES", 2**20)
+    layer = PEER(16, experts=16, heads=2, topk=2)
+    explanation = explain(layer, 8)
+    assert "a copy measured on this cpu" in str(explanation)
+    given = explain(layer, 8, bytes_per_second=1e9)
+    assert given.roof == "1.0 GB/s, as given"
+    assert given.forward_floor_us == pytest.approx(given.forward_bytes / 1e3)
 
 
 def test_explain_counts_a_step_inside_backward():

@@ -44,7 +44,7 @@ def test_a_run_prints_a_table_and_names_what_it_wrote(suites, tmp_path: Path) ->
     by_layer = {
         read(path).records[0].case["layer"]: read(path).records[0] for path in records(tmp_path)
     }
-    assert by_layer["peer"].metrics["implementation"] == "aten"
+    assert by_layer["peer"].metrics["implementation"] == "native"
 
 
 @pytest.mark.parametrize(

@@ -9,4 +9,4 @@ def pytest_configure() -> None:
     from suites.binary.launches import stand_in
     from tests.peer.machine.launch import execute
 
-    stand_in(90, execute)
+    stand_in("sm_90", execute)

@@ -1,0 +1,80 @@
+"""The launched binaries of every kernel: counts that need no GPU, and predicted times, never measured ones.
+
+Claim: none of the paper; a kernel near its floor issues few instructions per (token, expert) pair, loads
+    rows 16 bytes at a time, keeps enough of them in flight, and neither spills nor waits in its loop.
+Differs from the paper: nothing runs. Kernels are compiled as their launchers would on each target, and
+    the machine code is read.
+Cost: a few minutes on two cores, all of it compilation; needs triton.
+Run: python -m suites run kernels
+Read: results/tables/kernels-tiny.md; instructions per pair count a loop with every branch taken.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from suites.binary.case import Case
+from suites.errors import UserError
+from suites.records.record import Model, Record, ResultFile, digest
+
+
+class Profile(Model):
+    targets: tuple[str, ...]
+    dims: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+    def cases(self) -> Iterator[Case]:
+        for target in self.targets:
+            for tokens in self.tokens:
+                for dim in self.dims:
+                    yield Case(operation="forward", target=target, dim=dim, tokens=tokens)
+                yield Case(operation="retrieve", target=target, dim=self.dims[0], tokens=tokens)
+            for dim in self.dims:
+                case = Case(operation="backward", target=target, dim=dim, tokens=self.tokens[-1])
+                yield case
+                yield case.model_copy(update={"table_grad": "sparse"})
+
+
+PROFILES = {
+    "smoke": Profile(targets=("sm_90",), dims=(64,), tokens=(16,)),
+    "tiny": Profile(targets=("sm_80", "sm_90", "sm_100"), dims=(256, 1024), tokens=(1, 2048)),
+}
+
+
+def planned(profile: str, files: list[ResultFile]) -> list[str]:
+    """Ids of the cases of a complete run of `profile`."""
+    return [digest(case.model_dump(mode="json")) for case in profile_named(profile).cases()]
+
+
+def profile_named(name: str) -> Profile:
+    if name not in PROFILES:
+        raise UserError(f"kernels has no profile {name!r}; it has {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+@click.command(name="kernels", help=__doc__)
+@click.option("--profile", default="tiny", show_default=True, help=f"one of {', '.join(PROFILES)}")
+@click.option(
+    "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
+)
+def command(profile: str, results: Path | None) -> int:
+    from tqdm import tqdm
+
+    from suites.binary.count import record
+    from suites.measure.environment import code, environment
+    from suites.records.store import RESULTS, Store, write, write_text
+    from suites.tables.kernels import sheets
+
+    cases = list(profile_named(profile).cases())
+    records: list[Record] = [record(case) for case in tqdm(cases, "kernels", disable=None)]
+    now, here = code(), environment()
+    file = ResultFile(suite="kernels", profile=profile, code=now, environment=here, records=records)
+    folder = Store(results or RESULTS).scratch("kernels", profile, now, here)
+    write(folder / "records.json", file)
+    for sheet in sheets([file]):
+        write_text(folder / f"{sheet.name}.md", sheet.markdown())
+        write_text(folder / f"{sheet.name}.csv", sheet.csv())
+        click.echo(sheet.markdown())
+    click.echo(f"wrote {len(records)} records and a table in {folder}")
+    return 0

@@ -1,0 +1,68 @@
+"""The table of suite `kernels`: one row per kernel of an operation, counted; and predicted times."""
+
+from typing import Any
+
+import pandas as pd
+
+from suites.records.record import Record, ResultFile
+from suites.tables.sheet import Sheet
+
+CASE = ("operation", "table_grad", "target", "dim", "tokens")
+COUNTS = {
+    "registers": "registers",
+    "stack_bytes": "stack B",
+    "resident_warps": "warps / SM",
+    "row_load_bytes": "row load B",
+    "in_flight_bytes": "in flight B / SM",
+    "loop_barriers": "barriers in loops",
+    "loop_instructions": "loop",
+    "pair_instructions": "instructions / pair",
+}
+PREDICTED = ("least", "likely", "most")
+
+
+def sheets(files: list[ResultFile]) -> list[Sheet]:
+    """Of the newest of `files`: counts of kernels, and operations with a predicted time."""
+    records = files[-1].records
+    profile = files[-1].profile
+    return [
+        Sheet(
+            title=f"kernels, profile {profile}: counted on the launched binaries",
+            name="counts",
+            frame=pd.DataFrame([row for record in records for row in kernels(record)]),
+            formats={"instructions / pair": ".1f"},
+            notes=["a loop's instructions count every branch in it as taken"],
+        ),
+        Sheet(
+            title=f"kernels, profile {profile}: predicted on an H200, nothing measured",
+            name="predicted",
+            frame=pd.DataFrame(
+                [predicted(r) for r in records if "predicted_likely_us" in r.metrics]
+            ),
+            formats=dict.fromkeys(("floor µs", *(f"{p} µs" for p in PREDICTED)), ".0f")
+            | {f"{p} × floor": ".2f" for p in PREDICTED},
+            notes=["2.6, 2.0 and 1.5 instructions per cycle; 100, 92 and 85 % of the bandwidth"],
+        ),
+    ]
+
+
+def kernels(record: Record) -> list[dict]:
+    names = dict.fromkeys(m.partition(".")[0] for m in record.metrics if "." in m)
+    return [
+        {name: record.case[name] for name in CASE}
+        | {"kernel": kernel}
+        | {shown: record.metrics.get(f"{kernel}.{count}") for count, shown in COUNTS.items()}
+        for kernel in names
+    ]
+
+
+def predicted(record: Record) -> dict:
+    metrics: Any = record.metrics
+    floor = metrics["predicted_floor_us"]
+    times = {name: metrics[f"predicted_{name}_us"] for name in PREDICTED}
+    return (
+        {name: record.case[name] for name in CASE}
+        | {"floor µs": floor}
+        | {f"{name} µs": time for name, time in times.items()}
+        | {f"{name} × floor": time / floor for name, time in times.items()}
+    )
