@@ -33,7 +33,7 @@ class Split(Model):
     documents: int
     tokens: int
     utf8_bytes: int
-    lost_bytes: int
+    lost_bytes: int = 0
     sha256: str
 
 
@@ -45,7 +45,7 @@ class Corpus(Model):
     tokenizer: str
     tokenizer_sha256: str | None
     vocabulary: int
-    left_out: int  # rows without text, training and held-out files together
+    left_out: int = 0  # rows without text, training and held-out files together
     train: Split
     validation: Split
 

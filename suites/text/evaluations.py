@@ -22,7 +22,7 @@ from suites.text.cache import cache_root, seal, sealed, unusable, written
 from suites.text.case import Evaluation
 from suites.text.corpus import TOGETHER, width
 from suites.text.files import Rows, Unreadable, check_readable, opened_as_is, short_names
-from suites.text.tokenizer import Loss, Tokenizer, bytes_back, utf8_bytes
+from suites.text.tokenizer import Bytes, Loss, Tokenizer, bytes_back, utf8_bytes
 
 FORMAT = 2
 Texts = Iterable[dict[str, str]]  # of each row the columns that the set uses
@@ -128,10 +128,10 @@ class Prepared(Model):
     documents: int
     tokens: int
     utf8_bytes: int  # that its tokens stand for
-    lost_bytes: int  # that stand in no token
-    left_out: int  # rows without text, and documents without the question of their set
+    lost_bytes: int = 0  # that stand in no token
+    left_out: int = 0  # rows without text, and documents without the question of their set
     vocabulary: int
-    tokenizer: str
+    tokenizer: str = Bytes.name
     sha256: str
 
     def notes(self) -> list[str]:
