@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import click
+
 from suites.errors import UserError
 
 
@@ -24,3 +26,17 @@ def place(given: str | Path) -> Path:
     except ValueError as error:  # a name with a null byte
         raise UserError(f"{str(given)!r} names no place: {error}") from error
     return path
+
+
+class PlaceType(click.ParamType):
+    """A path on the command line, absolute from there on."""
+
+    name = "path"
+
+    def convert(
+        self, value: str | Path, param: click.Parameter | None, context: click.Context | None
+    ) -> Path:
+        return place(value)
+
+
+PLACE = PlaceType()

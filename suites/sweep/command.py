@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from suites.errors import UserError
+from suites.records.places import PLACE
 from suites.sweep.experiment import Profile
 
 
@@ -37,9 +37,7 @@ OPTIONS = (
         metavar="FILE",
         help="validation documents; default: one document in 50 of --data",
     ),
-    click.option(
-        "--tokenizer", type=click.Path(path_type=Path), help="a SentencePiece file; default: bytes"
-    ),
+    click.option("--tokenizer", type=PLACE, help="a SentencePiece file; default: bytes"),
     click.option(
         "--evaluation",
         "evaluations",
@@ -61,9 +59,7 @@ OPTIONS = (
         type=click.IntRange(min=1),
         help="processes at a time; default: one per core on a CPU",
     ),
-    click.option(
-        "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
-    ),
+    click.option("--results", type=PLACE, help="folder of results; default: results/"),
     click.option("--wide", is_flag=True, help="print all columns of the tables"),
     click.option(
         "--plan",

@@ -10,6 +10,7 @@ import click
 
 from suites.errors import UserError
 from suites.paper import claims
+from suites.records.places import PLACE
 from suites.records.record import ResultFile
 from suites.records.store import RESULTS, Store
 
@@ -20,9 +21,7 @@ from suites.records.store import RESULTS, Store
     "--scratch", is_flag=True, help="judge what this code made here, not what is committed"
 )
 @click.option("--wide", is_flag=True, help="print all columns")
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"
-)
+@click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(profile: str, scratch: bool, wide: bool, results: Path) -> None:
     store = Store(results)
     files = made(store, profile) if scratch else committed(store, profile)

@@ -19,6 +19,7 @@ from suites.compare.verdict import exit_status
 from suites.errors import UserError
 from suites.paper import claims
 from suites.records.commits import Repository
+from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store
 from suites.tables.sheet import Sheet
 from suites.verbs.claims import by_suite
@@ -30,15 +31,13 @@ from suites.verbs.claims import by_suite
 @click.option("--suite", help="only this suite")
 @click.option("--only-changed", is_flag=True, help="leave out rows where nothing changed")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"
-)
+@click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(
     base: str, head: str, suite: str | None, only_changed: bool, form: Format, results: Path
 ) -> int:
     if head == PAPER:
         raise UserError("the paper is a BASE: python -m suites compare paper HEAD")
-    store, repository = Store(results), Repository(results.resolve().parent)
+    store, repository = Store(results), Repository(results.parent)
     if base == PAPER:
         return judge(side(head, store, repository, suite), form)
     ours, theirs = (side(given, store, repository, suite) for given in (base, head))

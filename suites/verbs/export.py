@@ -10,6 +10,7 @@ import click
 
 from suites.errors import UserError
 from suites.records.commits import Repository
+from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store, write_bytes, write_text
 from suites.tables.long import card, long
 
@@ -17,16 +18,14 @@ from suites.tables.long import card, long
 @click.command(name="export", help=__doc__)
 @click.option(
     "--to",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PLACE,
     default="dist/results",
     show_default=True,
     help="folder of the files",
 )
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"
-)
+@click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(to: Path, results: Path) -> None:
-    store, repository = Store(results), Repository(results.resolve().parent)
+    store, repository = Store(results), Repository(results.parent)
     files = [file for kind in ("records", "published") for _, file in store.files(kind)]
     if not files:
         raise UserError(

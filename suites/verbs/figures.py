@@ -6,15 +6,14 @@ import click
 
 from suites.errors import UserError
 from suites.figures import FIGURES, rendered
+from suites.records.places import PLACE
 from suites.records.record import ResultFile
 from suites.records.store import RESULTS, Store, write_bytes
 
 
 @click.command(name="figures", help=__doc__)
 @click.option("--check", is_flag=True, help="write nothing; exit 1 when a committed file differs")
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"
-)
+@click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(check: bool, results: Path) -> int:
     groups: dict[tuple[str, str], list[ResultFile]] = {}
     for _, file in Store(results).files("records"):

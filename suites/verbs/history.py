@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from suites.compare.history import bisect_help, history, plot
 from suites.records.commits import Repository
+from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store
 
 
@@ -20,11 +21,9 @@ from suites.records.store import RESULTS, Store
     "--metric", help="default: validation loss, median time or FLOPs, whichever the cell has"
 )
 @click.option("--head", default="HEAD", show_default=True, help="the newest commit to look at")
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"
-)
+@click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(suite: str, case: str, metric: str | None, head: str, results: Path) -> int:
-    store, repository = Store(results), Repository(results.resolve().parent)
+    store, repository = Store(results), Repository(results.parent)
     found = history(store, repository, suite, case, metric, repository.resolve(head))
     starts = found.changes
     rows = [

@@ -8,16 +8,15 @@ from pathlib import Path
 import click
 
 from suites.errors import UserError
+from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store, publish, read
 from suites.registry import load
 from suites.tables.whole import whole
 
 
 @click.command(name="publish", help=__doc__)
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"
-)
+@click.argument("run", type=PLACE)
+@click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(run: Path, results: Path) -> int:
     files = [read(path) for path in sorted(run.glob("*.json"))]
     if not files:

@@ -11,6 +11,7 @@ import click
 from suites.errors import UserError
 from suites.paper import claims, verdict
 from suites.records import schema
+from suites.records.places import PLACE
 from suites.records.record import ResultFile
 from suites.records.store import RESULTS, Store, write_text
 from suites.registry import PAPER_SUITES
@@ -24,9 +25,7 @@ PAPER = {"claims", "verdict", *PAPER_SUITES}
 
 @click.command(name="tables", help=__doc__)
 @click.option("--check", is_flag=True, help="write nothing; exit 1 when a committed file differs")
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=RESULTS, help="folder of results"
-)
+@click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(check: bool, results: Path) -> int:
     store = Store(results)
     sheets = dict(sheets_of(store))

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from suites.errors import UserError
+from suites.records.places import PLACE
 
 
 @click.command(name="trace", help=__doc__)
@@ -18,7 +19,7 @@ from suites.errors import UserError
 @click.option("--steps", type=click.IntRange(min=4), default=30, show_default=True)
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PLACE,
     help="folder for a Chrome trace of each layer",
 )
 def command(

@@ -12,6 +12,7 @@ import pytest
 from tabulate import tabulate
 
 from suites.errors import UserError
+from suites.records.places import PLACE
 from suites.records.record import ResultFile, digest
 from suites.records.store import read, write_text
 from suites.registry import SPEED_SUITES
@@ -61,11 +62,9 @@ def speed_command(
     )
     @click.option("-k", "expression", metavar="EXPR", help="cells by name, as in pytest -k")
     @click.option("--dry-run", is_flag=True, help="list cells with estimated memory and time")
-    @click.option("--ids", type=click.Path(path_type=Path), help="recorded routing, a .npy file")
+    @click.option("--ids", type=PLACE, help="recorded routing, a .npy file")
     @click.option("--wide", is_flag=True, help="print all columns of the tables")
-    @click.option(
-        "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
-    )
+    @click.option("--results", type=PLACE, help="folder of results; default: results/")
     def command(
         profile: str,
         expression: str | None,
