@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from typing import Any
 
 import torch
 
@@ -97,14 +98,12 @@ def rows_a_trip(launch: Launch) -> int:
     return math.prod(named) if named else 0
 
 
-def prediction(
-    case: Case, found: list[tuple[Launch, str]], metrics: dict
-) -> dict[str, float | int | str | None]:
+def prediction(case: Case, found: list[tuple[Launch, str]], metrics: dict) -> dict[str, float]:
     """Microseconds of the operation beside its floor; nothing where a kernel's work is not counted
     per pair.
     """
     pairs = case.tokens * case.heads * case.topk
-    per_pair = [
+    per_pair: list[Any] = [
         metrics.get(f"{name}.pair_instructions")
         for launch, name in found
         if launch.name not in SMALL

@@ -76,7 +76,8 @@ class Device(DriverBase):
         def launch(x, y, z, stream, module, packed, launch_metadata, enter, leave, *values) -> None:
             compiled = source.fn.device_caches[self.target][0].values()
             kernel = next(kernel for kernel in compiled if kernel.src is source)
-            arguments, constants = {}, {}
+            arguments: dict[str, Any] = {}
+            constants: dict[str, Any] = {}
             for (name, kind), value in zip(source.signature.items(), values, strict=True):
                 (constants if kind == "constexpr" else arguments)[name] = value
             self.on_launch(Launch(kernel, (x, y, z), arguments, constants))
