@@ -1,184 +1,108 @@
-"""Compiles what the launchers would launch on a GPU, without one, and prints a JSON line for each.
+"""Compiles what the operators launch at the paper's sizes on a target, and prints a JSON line for each.
 
-The launchers run on CPU tensors under a driver that names a GPU: Triton specialises every argument
-as it would there, compiles, and the launch itself is left out. Run as a script in a process of its
-own: the tests beside it interpret the kernels, and a process does either.
+Run as a script in a process of its own: the tests beside it interpret the kernels, and a process
+does either.
 """
 
+import itertools
 import json
 import re
-import subprocess
 import sys
-import tempfile
 
 import torch
-from triton.backends.compiler import GPUTarget
-from triton.backends.driver import DriverBase
-from triton.runtime.driver import driver
-from triton.runtime.jit import JITFunction
+from torch import Tensor
 
-from peer import kernels
-from peer.optim import AdamWStep, RowAdagradStep
+from peer import functional
+from peer.optim import RowAdagrad, TouchedAdamW
+from suites.binary import sass
+from suites.binary.launches import Launch, stand_in
 
-T, P, N = 64, 128, 4096
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-
-
-class Named(DriverBase):
-    """A driver that knows its target and nothing else."""
-
-    def __init__(self, target: GPUTarget) -> None:
-        self.target = target
-
-    @classmethod
-    def is_active(cls) -> bool:
-        return True
-
-    def get_current_target(self) -> GPUTarget:
-        return self.target
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int = 0) -> int:
-        return 0
-
-    def map_python_to_cpp_type(self, kind: str) -> str:
-        return kind
-
-    def get_benchmarker(self):
-        raise NotImplementedError
-
-    def get_active_torch_device(self) -> torch.device:
-        return torch.device("cpu")
+DTYPES = (torch.bfloat16, torch.float32)
+# Experts, tokens: enough pairs for one program per token, and runs too long for one program.
+N, T, HEADS, S = 64, 2048, 2, 256
+NARROW = re.compile(r"ld\.global[\w.:]*\.[bu]16 ")  # two bytes at a time
+STEPS = {
+    "dense": lambda tables: "dense",
+    "sparse": lambda tables: "sparse",
+    "adamw": TouchedAdamW,
+    "row_adagrad": RowAdagrad,
+}
 
 
-def record(target: GPUTarget) -> list:
-    """From now on a launch compiles for `target` and joins the list returned instead of running."""
-    driver.set_active(Named(target))
-    launches = []
-    run = JITFunction.run
-
-    def compiled(self, *args, grid, warmup, **options):
-        launches.append(run(self, *args, grid=grid, warmup=True, **options))
-        return launches[-1]
-
-    JITFunction.run = compiled
-    return launches
+def experts(dtype: torch.dtype, D: int, activation: str, gated: bool, step: str, tokens: int):
+    """Forward and backward, with whichever gradient of the tables."""
+    x = torch.zeros(tokens, D, dtype=dtype, requires_grad=True)
+    scores = torch.zeros(tokens, 16, dtype=dtype, requires_grad=True)
+    ids = (torch.arange(tokens * 16, dtype=torch.int32) % N).view(tokens, 16)
+    tables: list[Tensor] = [torch.zeros(N, D, dtype=dtype, requires_grad=True) for _ in "dug"]
+    tables = tables[: 2 + gated]
+    options = {"activation": activation, "impl": "triton", "table_grad": STEPS[step](tables)}
+    functional.experts(x, ids, scores, *tables, **options).sum().backward()
 
 
-def launch_experts(D: int, dtype: torch.dtype, glu: bool) -> None:
-    def zeros(*shape, kind=dtype):
-        return torch.zeros(shape, dtype=kind)
-
-    ids = zeros(T, P, kind=torch.int32)
-    x, scores, table, gate = zeros(T, D), zeros(T, P), zeros(N, D), zeros(N, D) if glu else None
-    hidden, gates = (zeros(T, P, kind=torch.float32) for _ in range(2))
-    gates = gates if glu else gates.new_empty(0)
-    activation = "silu" if glu else "gelu"
-    order = experts = ids.flatten()
-    kernels.fused_experts(x, ids, scores, table, table, gate, activation)
-    for tokens in (x, zeros(4096, D)):  # few tokens share their pairs among programs
-        rows = tokens.shape[0]
-        many = zeros(rows, P, kind=torch.int32)
-        kernels.weighted_sum(
-            zeros(rows, P, kind=torch.float32), table, many, (hidden, gate) if glu else None
+def launch_everything() -> None:
+    for dtype, D in itertools.product(DTYPES, (256, 1024)):
+        for step in STEPS:
+            experts(dtype, D, "gelu", False, step, T)
+        for activation, gated in (("silu", True), ("relu", False)):
+            experts(dtype, D, activation, gated, "dense", T)
+        with torch.no_grad():  # decoding: the pairs of a token in shares
+            experts_forward(dtype, D)
+        table = torch.zeros(N, D, dtype=dtype, requires_grad=True)
+        ids = torch.zeros(T, 16, dtype=torch.int32)
+        weights = torch.zeros(T, 16, dtype=dtype, requires_grad=True)
+        functional.bag(ids, weights, table, impl="triton").sum().backward()
+    experts(torch.bfloat16, 1032, "gelu", False, "dense", T)  # 8 divides it, 16 does not
+    for dtype, topk in ((torch.float32, 16), *((torch.bfloat16, topk) for topk in (2, 16, 32))):
+        query, keys = (
+            torch.zeros(*shape, dtype=dtype, requires_grad=True)
+            for shape in ((T, HEADS, 128), (2, S, 64))
         )
-    pairs = scores, table, order, experts
-    kernels.pair_gradients(x, *pairs, hidden, gates, activation)
-    for touched in (None, torch.arange(3)):
-        kernels.experts_gradients(
-            x, x, scores, table, gate, order, experts, touched, hidden, gates, activation
-        )
-        kernels.bag_gradients(x, *pairs, touched, True, True)
-    kernels.bag_gradients(x, *pairs, None, True, False)
-    wide = zeros(N, D, kind=torch.float32)
-    settings = {"lr": 0.1, "eps": 1e-8}
-    for step in (
-        AdamWStep(
-            mean=wide,
-            square=wide,
-            step=torch.ones(()),
-            betas=(0.9, 0.999),
-            weight_decay=0.1,
-            **settings,
-        ),
-        RowAdagradStep(square=wide[:, 0].contiguous(), **settings),
-    ):
-        kernels.update_rows(table, hidden, x, order, experts, step)
+        scores, _ = functional.retrieve(query, keys, topk, impl="triton")
+        scores.sum().backward()
 
 
-def launch_router(topk: int, dtype: torch.dtype) -> None:
-    query, keys = torch.zeros(T, 8, 128, dtype=dtype), torch.zeros(2, 1024, 64, dtype=dtype)
-    scores, ids = kernels.retrieve(query, keys, topk, "softmax")
-    ids.zero_()
-    kernels.retrieve_gradients(scores, scores, ids, query, keys, "softmax", True)
+def experts_forward(dtype: torch.dtype, D: int) -> None:
+    """One token, whose pairs are shared among programs."""
+    tables = [torch.zeros(N, D, dtype=dtype) for _ in "du"]
+    x, ids = torch.zeros(1, D, dtype=dtype), torch.zeros(1, 128, dtype=torch.int32)
+    functional.experts(x, ids, torch.zeros(1, 128, dtype=dtype), *tables, impl="triton")
 
 
-def nvidia_usage(ptx: str, capability: int) -> dict[str, int]:
-    from triton.backends.nvidia.compiler import get_ptxas
+def usage(launch: Launch) -> dict[str, int]:
+    if "amdgcn" not in launch.kernel.asm:
+        binary = sass.read(launch.kernel.asm["cubin"])
+        return {"registers": binary.registers, "spilled_bytes": binary.stack_bytes}
 
-    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
-        file.write(ptx)
-        file.flush()
-        suffix = "a" if capability >= 90 else ""
-        command = [get_ptxas(capability).path, "-v", f"--gpu-name=sm_{capability}{suffix}"]
-        done = subprocess.run(
-            [*command, file.name, "-o", "/dev/null"], capture_output=True, text=True, check=True
-        )
-    stores, loads = re.search(
-        r"(\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr
-    ).groups()
-    registers = re.search(r"Used (\d+) registers", done.stderr).group(1)
-    return {"registers": int(registers), "spilled_bytes": int(stores) + int(loads)}
-
-
-def amd_usage(assembly: str) -> dict[str, int]:
     def number(name: str) -> int:
-        return int(re.search(rf"\.{name}:\s+(\d+)", assembly).group(1))
+        return int(re.search(rf"\.{name}:\s+(\d+)", launch.kernel.asm["amdgcn"]).group(1))
 
     # A spilled scalar register goes to lanes of a vector register, not to memory.
     return {
         "registers": number("vgpr_count"),
         "spilled_bytes": 4 * number("vgpr_spill_count") + number("private_segment_fixed_size"),
-        "scalars_moved": number("sgpr_spill_count"),
     }
 
 
-def main(targets: list[str]) -> None:
-    (name,) = targets
-    amd = name.startswith("gfx")
-    target = GPUTarget("hip", name, 64) if amd else GPUTarget("cuda", int(name[3:]), 32)
-    launches = record(target)
-    for dtype, kind in DTYPES.items():
-        # float32 differs in the width of its loads and in its products alone.
-        widths = ((256, True), (1024, False), (1032, False), (1024, True), (256, False))
-        topks = (16, 2, 32)
-        if dtype == "fp32":
-            widths, topks = widths[:2], topks[:1]
-        cases = [(launch_experts, f"d={D} glu={glu}", (D, kind, glu)) for D, glu in widths]
-        cases += [(launch_router, f"topk={K}", (K, kind)) for K in topks]
-        for launcher, what, arguments in cases:
-            launches.clear()
-            launcher(*arguments)
-            for compiled in {launched.hash: launched for launched in launches}.values():
-                usage = (
-                    amd_usage(compiled.asm["amdgcn"])
-                    if amd
-                    else nvidia_usage(compiled.asm["ptx"], target.arch)
-                )
-                row = {
-                    "target": name,
-                    "kernel": compiled.metadata.name,
-                    "case": f"{dtype} {what}",
-                    "warps": compiled.metadata.num_warps,
-                    "shared_bytes": compiled.metadata.shared,
-                    "narrow_loads": len(
-                        re.findall(r"ld\.global[\w.:]*\.[bu]16 ", compiled.asm.get("ptx", ""))
-                    ),
-                }
-                print(json.dumps(row | usage), flush=True)
+def main(target: str) -> None:
+    seen = set()
+
+    def on_launch(launch: Launch) -> None:
+        if launch.kernel.hash not in seen:
+            seen.add(launch.kernel.hash)
+            row = {
+                "target": target,
+                "kernel": launch.name,
+                "constants": {name: str(value) for name, value in launch.constants.items()},
+                "warps": launch.warps,
+                "shared_bytes": launch.shared_bytes,
+                "narrow_loads": len(NARROW.findall(launch.kernel.asm.get("ptx", ""))),
+            }
+            print(json.dumps(row | usage(launch)), flush=True)
+
+    stand_in(target, on_launch)
+    launch_everything()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1])
