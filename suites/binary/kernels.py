@@ -16,6 +16,7 @@ import click
 
 from suites.binary.case import Case
 from suites.errors import UserError
+from suites.records.places import PLACE
 from suites.records.record import Model, Record, ResultFile, digest
 
 
@@ -55,9 +56,7 @@ def profile_named(name: str) -> Profile:
 
 @click.command(name="kernels", help=__doc__)
 @click.option("--profile", default="tiny", show_default=True, help=f"one of {', '.join(PROFILES)}")
-@click.option(
-    "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
-)
+@click.option("--results", type=PLACE, help="folder of results; default: results/")
 def command(profile: str, results: Path | None) -> int:
     from tqdm import tqdm
 

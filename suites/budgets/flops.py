@@ -25,6 +25,7 @@ from suites.budgets.case import (
 from suites.errors import UserError
 from suites.language_model.case import Backbone
 from suites.records.budget import KINDS
+from suites.records.places import PLACE
 from suites.records.record import Model, Record, ResultFile, digest
 
 IMPLEMENTATIONS = ("reference", "aten", "triton")
@@ -113,9 +114,7 @@ def profile_named(name: str) -> Profile:
 @click.command(name="flops", help=__doc__)
 @click.option("--profile", default="tiny", show_default=True, help=f"one of {', '.join(PROFILES)}")
 @click.option("--wide", is_flag=True, help="print all columns of the tables")
-@click.option(
-    "--results", type=click.Path(path_type=Path), help="folder of results; default: results/"
-)
+@click.option("--results", type=PLACE, help="folder of results; default: results/")
 def command(profile: str, wide: bool, results: Path | None) -> int:
     from tqdm import tqdm
 

@@ -22,14 +22,16 @@ PREDICTED = ("least", "likely", "most")
 
 
 def sheets(files: list[ResultFile]) -> list[Sheet]:
-    """Of the newest of `files`: counts of kernels, and operations with a predicted time."""
-    records = files[-1].records
-    profile = files[-1].profile
+    """Counts of kernels, and operations with a predicted time, those of several commits beside each other."""
+    records = [(commit(file), record) for file in files for record in file.records]
+    profile = files[0].profile
     return [
         Sheet(
             title=f"kernels, profile {profile}: counted on the launched binaries",
             name="counts",
-            frame=pd.DataFrame([row for record in records for row in kernels(record)]),
+            frame=pd.DataFrame(
+                [{**row, "commit": at} for at, record in records for row in kernels(record)]
+            ),
             formats={"instructions / pair": ".1f"},
             notes=["a loop's instructions count every branch in it as taken"],
         ),
@@ -37,13 +39,21 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
             title=f"kernels, profile {profile}: predicted on an H200, nothing measured",
             name="predicted",
             frame=pd.DataFrame(
-                [predicted(r) for r in records if "predicted_likely_us" in r.metrics]
+                [
+                    {**predicted(record), "commit": at}
+                    for at, record in records
+                    if "predicted_likely_us" in record.metrics
+                ]
             ),
             formats=dict.fromkeys(("floor µs", *(f"{p} µs" for p in PREDICTED)), ".0f")
             | {f"{p} × floor": ".2f" for p in PREDICTED},
             notes=["2.6, 2.0 and 1.5 instructions per cycle; 100, 92 and 85 % of the bandwidth"],
         ),
     ]
+
+
+def commit(file: ResultFile) -> str:
+    return ((file.code and file.code.commit) or "none")[:12]
 
 
 def kernels(record: Record) -> list[dict]:
