@@ -137,10 +137,13 @@ class ProductKeyRouter(nn.Module):
         """E[Σ_heads Σ_k score²] at initialisation, where a match is a standard normal.
 
         The i-th best of N matches lies near the normal quantile 1 − (i − ½)/N, so the selected
-        scores are the nonlinearity of those K quantiles.
+        scores are the nonlinearity of those K quantiles. The median of a single one, 0, does not
+        stand for its size, 1.
         """
         rank = torch.arange(self.topk, dtype=torch.float64, device="cpu")
         best = torch.special.ndtri(1 - (rank + 0.5) / self.experts)
+        if self.experts == 1:
+            best = torch.ones_like(best)
         return self.heads * SCORES[self.scores](best).square().sum().item()
 
     def flops(self, tokens: int) -> dict[str, int]:

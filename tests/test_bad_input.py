@@ -121,8 +121,8 @@ BAD = {
     "paper --jobs 0": "0 is not in the range x>=1",
     # claims
     "claims --profile huge": "no records of profile huge under",
-    "claims --results gone": "no records of profile tiny under gone/records",
-    "claims --scratch --results gone": "no records of profile tiny under gone/scratch",
+    "claims --results gone": "gone/records that a claim rests on",
+    "claims --scratch --results gone": "gone/scratch that a claim rests on",
     # trace
     "trace": "Missing argument 'SUITE'",
     "trace nosuch": "unknown suite 'nosuch'",
@@ -131,7 +131,7 @@ BAD = {
     "trace methods --profile huge": "methods has no profile 'huge'; it has smoke, tiny",
     "trace methods --layer mamba": "unknown layer 'mamba'",
     "trace methods --steps 3": "3 is not in the range x>=4",
-    "trace methods --profile smoke --output file": "is a file",
+    "trace methods --profile smoke --output file": "file: File exists",
     # match
     "match": "Missing option '--dim'",
     "match --dim 64": "Missing option '--budget'",
@@ -145,14 +145,16 @@ BAD = {
     "match --dim 64 --budget parameters --tokens 0": "0 is not in the range 1<=x<=2147483648",
     "match --dim 64 --budget parameters --layer mamba": "unknown layer 'mamba'",
     # tables and figures
-    "tables --results gone": "no records under gone/records",
+    "tables --results gone": "gone/records; make some with",
     "tables --check extra": "unexpected extra argument",
     "tables --results lacking": "a record of methods, profile tiny, has no optimization",
     "tables --check --results lacking": "delete it and run again",
     "tables --results misplaced": "holds what belongs in",
     f"tables --results {LONG}": "File name too long",
-    "figures --results gone": "no records to draw under gone/records",
-    "figures --results unwritable": "cannot use unwritable/figures",
+    "figures --results gone": "gone/records; make some with",
+    "export --results gone": "gone/records; make some with",
+    "export --to file --results results": "cannot write",
+    "figures --results unwritable": "costs.svg: Not a directory; nothing was changed",
     # publish
     "publish": "Missing argument 'RUN'",
     "publish none": "none holds no records",

@@ -41,7 +41,8 @@ class Sheet(Model):
         """For a terminal: the columns that matter, within its width; with `wide`, the whole table."""
         if wide:
             return self.markdown()
-        columns = self.terminal or self.brief or list(self.frame.columns)
+        chosen = self.terminal or self.brief or list(self.frame.columns)
+        columns = [column for column in chosen if column in self.frame]  # some need several seeds
         table, left_out = fitted(columns, self.shown()[columns].to_numpy().tolist())
         more = [c for c in self.frame.columns if c not in columns] + left_out
         notes = [

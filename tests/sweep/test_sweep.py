@@ -220,12 +220,11 @@ def copy_of_the_suite(folder: Path) -> Path:
 def test_a_layer_is_one_file_and_one_line(suites, tmp_path: Path) -> None:
     root = copy_of_the_suite(tmp_path / "copy")
     (root / "baselines" / "linear.py").write_text(
-        "from torch import nn\n\n\n"
-        "class Linear(nn.Linear):\n"
+        "from torch import nn\n\nfrom peer.counted import Counted\n\n\n"
+        "class Linear(Counted, nn.Linear):\n"
         '    """A square matrix."""\n\n'
         "    def __init__(self, dim: int) -> None:\n        super().__init__(dim, dim, bias=False)\n\n"
-        "    def tables(self):\n        return []\n\n"
-        "    def active_parameters(self):\n        return self.weight.numel()\n\n"
+        "    def parameter_parts(self):\n        return {'matrix': self.weight.numel()}\n\n"
         "    def flops(self, tokens):\n        return {'matrix': 2 * tokens * self.weight.numel()}\n"
     )
     registry = root / "suites" / "layers.py"
@@ -277,7 +276,7 @@ FAULTS = {
 def test_a_failing_case_is_a_record_and_the_sweep_goes_on(suites, tmp_path: Path) -> None:
     root = copy_of_the_suite(tmp_path / "copy")
     head = re.compile(
-        r"(    def forward\(self, x: Tensor\) -> Tensor:\n        \"\"\"[^\"]*\"\"\"\n)"
+        r"(    def forward\(self, x: Tensor[^)]*\) -> [^\n]+:\n        \"\"\"[^\"]*\"\"\"\n)"
     )
     for name, (folder, fault, _, _) in FAULTS.items():
         path = root / folder / f"{name}.py"
