@@ -129,7 +129,7 @@ VARIES: dict[str, Freedom] = {
     "dense_glu": Freedom({"hidden": hidden}),
     "expert_choice": Freedom({"hidden": hidden}),
     "topk_moe": Freedom({"hidden": hidden_of_grouped_gemm, "experts": doublings}, sparse),
-    "fine_grained_moe": Freedom({"hidden": hidden_of_grouped_gemm, "experts": doublings}, sparse),
+    "fine_grained_moe": Freedom({"hidden": hidden}),
     "pkm": Freedom(
         {"heads": doublings, "topk": doublings, "memories": squares}, in_the_papers_range
     ),
