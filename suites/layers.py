@@ -113,6 +113,17 @@ def squares(dim: int) -> Sequence[int]:
     return [S * S for S in range(1, 1024 + 1)]
 
 
+def sixteenths(dim: int) -> Sequence[int]:
+    """Few enough to be tried with every value of a second option."""
+    step = max(1, dim // 16)
+    return range(step, 8 * dim + 1, step)
+
+
+def squares_of_doublings(dim: int) -> Sequence[int]:
+    """For a layer whose width is varied too, which takes up what lies between."""
+    return [S * S for S in DOUBLINGS]
+
+
 def in_the_papers_range(options: dict[str, Any]) -> bool:
     """Up to h·k = 512 (figure 3b); N up to 1024² (figure 3a) is in `squares`."""
     rows = math.isqrt(options.get("experts") or options["memories"])
@@ -137,7 +148,7 @@ VARIES: dict[str, Freedom] = {
         {"heads": doublings, "topk": doublings, "experts": squares}, in_the_papers_range
     ),
     "ultramem_v2": Freedom(
-        {"hidden": hidden, "topk": doublings, "experts": squares},
+        {"hidden": sixteenths, "topk": doublings, "experts": squares_of_doublings},
         lambda options: options["topk"] ** 2 <= options["experts"],
     ),
     "memory_plus": Freedom(

@@ -51,5 +51,5 @@ def test_no_kernel_spills(target, tmp_path, count_kernels):
         assert row["registers"] <= MOST_REGISTERS[target], row
         assert row["shared_bytes"] <= MOST_SHARED_BYTES, row
         # Of 16-bit loads there are the scores', one per pair in flight; rows are loaded 16 bytes wide.
-        assert row["narrow_loads"] <= 4, row
+        assert row["narrow_loads"] <= 8, row
     count_kernels("compiled", len(rows))
