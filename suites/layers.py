@@ -113,9 +113,9 @@ def squares(dim: int) -> Sequence[int]:
     return [S * S for S in range(1, 1024 + 1)]
 
 
-def sixteenths(dim: int) -> Sequence[int]:
+def hidden_in_steps(dim: int) -> Sequence[int]:
     """Few enough to be tried with every value of a second option."""
-    step = max(1, dim // 16)
+    step = max(1, dim // 32)
     return range(step, 8 * dim + 1, step)
 
 
@@ -148,7 +148,7 @@ VARIES: dict[str, Freedom] = {
         {"heads": doublings, "topk": doublings, "experts": squares}, in_the_papers_range
     ),
     "ultramem_v2": Freedom(
-        {"hidden": sixteenths, "topk": doublings, "experts": squares_of_doublings},
+        {"hidden": hidden_in_steps, "topk": doublings, "experts": squares_of_doublings},
         lambda options: options["topk"] ** 2 <= options["experts"],
     ),
     "memory_plus": Freedom(
