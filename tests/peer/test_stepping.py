@@ -51,8 +51,9 @@ def assert_same_steps(inputs, grad, make, impl):
             assert torch.equal(taken, stored)
         else:
             # A fused multiply-add rounds once where two operations round twice, and the interpreter
-            # cuts bfloat16 off instead of rounding it.
-            near = {torch.bfloat16: 3e-2, torch.float16: 2e-3}.get(inputs["x"].dtype, 3e-5)
+            # cuts bfloat16 off instead of rounding it. AdamW divides a gradient by its own size, so
+            # the last bit of a gradient near 0 shows.
+            near = {torch.bfloat16: 3e-2, torch.float16: 2e-3}.get(inputs["x"].dtype, 1e-4)
             scale = stored.abs().max().item()
             torch.testing.assert_close(taken, stored, rtol=near, atol=near * scale)
 
