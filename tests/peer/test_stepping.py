@@ -11,6 +11,7 @@ from baselines import PKM
 from peer import PEER, functional
 from peer.optim import RowAdagrad, TouchedAdamW
 from tests.peer.cases import experts_inputs
+from tests.peer.conftest import DEVICE, EXECUTES
 
 ENGINES = ["aten", "native", "triton"]
 OPTIMIZERS = {
@@ -52,8 +53,11 @@ def assert_same_steps(inputs, grad, make, impl):
         else:
             # A fused multiply-add rounds once where two operations round twice, and the interpreter
             # cuts bfloat16 off instead of rounding it. AdamW divides a gradient by its own size, so
-            # the last bit of a gradient near 0 shows.
-            near = {torch.bfloat16: 3e-2, torch.float16: 2e-3}.get(inputs["x"].dtype, 1e-4)
+            # the last bit of a gradient near 0 shows where compiled code fused a product into its sum.
+            fused = EXECUTES or DEVICE == "cuda"
+            near = {torch.bfloat16: 3e-2, torch.float16: 2e-3}.get(
+                inputs["x"].dtype, 1e-4 if fused else 1e-5
+            )
             scale = stored.abs().max().item()
             torch.testing.assert_close(taken, stored, rtol=near, atol=near * scale)
 
