@@ -5,11 +5,14 @@ a complete run. A module whose table is `arms.sheets` offers `FORM` too.
 """
 
 import importlib
+from collections.abc import Mapping
 from difflib import get_close_matches
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from suites.errors import UserError
+
+P = TypeVar("P")
 
 
 class Suite(NamedTuple):
@@ -69,3 +72,10 @@ def named(room: str, function: str) -> Any:
     """`function`, as a line of the registry names it, of the package `suites.ROOM`."""
     module, _, name = function.rpartition(".")
     return getattr(importlib.import_module(f"suites.{room}.{module}"), name)
+
+
+def profile_of(suite: str, profiles: Mapping[str, P], name: str) -> P:
+    """Profile `name` of `suite`; raises UserError where it has none of that name."""
+    if name not in profiles:
+        raise UserError(f"{suite} has no profile {name!r}; it has {', '.join(profiles)}")
+    return profiles[name]

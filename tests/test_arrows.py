@@ -50,17 +50,17 @@ ROOMS = {
         "figures are made of records alone",
     ),
     "suites.sweep": Room(
-        "suites.errors suites.layers suites.records suites.measure suites.text "
+        "suites.errors suites.registry suites.layers suites.records suites.measure suites.text "
         "suites.language_model suites.tables suites.figures",
         "a sweep runs any experiment and knows none",
     ),
     "suites.budgets": Room(
-        "suites.errors suites.layers suites.records suites.measure suites.language_model "
+        "suites.errors suites.registry suites.layers suites.records suites.measure suites.language_model "
         "suites.tables suites.figures",
         "counting needs no run",
     ),
     "suites.binary": Room(
-        "peer suites.errors suites.records suites.measure suites.tables",
+        "peer suites.errors suites.registry suites.records suites.measure suites.tables",
         "what is launched is read, whoever times it",
     ),
     "suites.speed.cells": Room(

@@ -15,9 +15,9 @@ from pathlib import Path
 import click
 
 from suites.binary.case import Case
-from suites.errors import UserError
 from suites.records.places import PLACE
 from suites.records.record import Model, Record, ResultFile, digest
+from suites.registry import profile_of
 
 
 class Profile(Model):
@@ -45,13 +45,10 @@ PROFILES = {
 
 def planned(profile: str, files: list[ResultFile]) -> list[str]:
     """Ids of the cases of a complete run of `profile`."""
-    return [digest(case.model_dump(mode="json")) for case in profile_named(profile).cases()]
-
-
-def profile_named(name: str) -> Profile:
-    if name not in PROFILES:
-        raise UserError(f"kernels has no profile {name!r}; it has {', '.join(PROFILES)}")
-    return PROFILES[name]
+    return [
+        digest(case.model_dump(mode="json"))
+        for case in profile_of("kernels", PROFILES, profile).cases()
+    ]
 
 
 @click.command(name="kernels", help=__doc__)
@@ -62,18 +59,17 @@ def command(profile: str, results: Path | None) -> int:
 
     from suites.binary.count import record
     from suites.measure.environment import code, environment
-    from suites.records.store import RESULTS, Store, write, write_text
+    from suites.records.store import RESULTS, Store, write
     from suites.tables.kernels import sheets
 
-    cases = list(profile_named(profile).cases())
+    cases = list(profile_of("kernels", PROFILES, profile).cases())
     records: list[Record] = [record(case) for case in tqdm(cases, "kernels", disable=None)]
     now, here = code(), environment()
     file = ResultFile(suite="kernels", profile=profile, code=now, environment=here, records=records)
     folder = Store(results or RESULTS).scratch("kernels", profile, now, here)
     write(folder / "records.json", file)
     for sheet in sheets([file]):
-        write_text(folder / f"{sheet.name}.md", sheet.markdown())
-        write_text(folder / f"{sheet.name}.csv", sheet.csv())
+        sheet.write(folder)
         click.echo(sheet.markdown())
     click.echo(f"wrote {len(records)} records and a table in {folder}")
     return 0

@@ -22,11 +22,11 @@ from suites.budgets.case import (
     LayerCase,
     MatchCase,
 )
-from suites.errors import UserError
 from suites.language_model.case import Backbone
 from suites.records.budget import KINDS
 from suites.records.places import PLACE
 from suites.records.record import Model, Record, ResultFile, digest
+from suites.registry import profile_of
 
 IMPLEMENTATIONS = ("reference", "aten", "triton")
 
@@ -102,13 +102,10 @@ def rows() -> Iterator[tuple[str, dict]]:
 
 def planned(profile: str, files: list[ResultFile]) -> list[str]:
     """Ids of the cases of a complete run of `profile`."""
-    return [digest(case.model_dump(mode="json")) for case in profile_named(profile).cases()]
-
-
-def profile_named(name: str) -> Profile:
-    if name not in PROFILES:
-        raise UserError(f"flops has no profile {name!r}; it has {', '.join(PROFILES)}")
-    return PROFILES[name]
+    return [
+        digest(case.model_dump(mode="json"))
+        for case in profile_of("flops", PROFILES, profile).cases()
+    ]
 
 
 @click.command(name="flops", help=__doc__)
@@ -121,18 +118,17 @@ def command(profile: str, wide: bool, results: Path | None) -> int:
     from suites.budgets.count import record
     from suites.figures import FIGURES, save
     from suites.measure.environment import code, environment
-    from suites.records.store import RESULTS, Store, write, write_text
+    from suites.records.store import RESULTS, Store, write
     from suites.tables.flops import sheets
 
-    cases = list(profile_named(profile).cases())
+    cases = list(profile_of("flops", PROFILES, profile).cases())
     records: list[Record] = [record(case) for case in tqdm(cases, "flops", disable=None)]
     now, here = code(), environment()
     file = ResultFile(suite="flops", profile=profile, code=now, environment=here, records=records)
     folder = Store(results or RESULTS).scratch("flops", profile, now, here)
     write(folder / "records.json", file)
     for sheet in sheets([file]):
-        write_text(folder / f"{sheet.name}.md", sheet.markdown())
-        write_text(folder / f"{sheet.name}.csv", sheet.csv())
+        sheet.write(folder)
         click.echo(sheet.printed(wide))
     drawn = [
         path

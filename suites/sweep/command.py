@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from suites.errors import UserError
 from suites.records.places import PLACE
+from suites.registry import profile_of
 from suites.sweep.experiment import Profile
 
 
@@ -100,9 +100,7 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
         from suites.sweep.plan import plan_text
         from suites.sweep.run import How, sweep
 
-        if profile not in profiles:
-            raise UserError(f"{suite} has no profile {profile!r}; it has {', '.join(profiles)}")
-        chosen = profiles[profile]
+        chosen = profile_of(suite, profiles, profile)
         changes: dict[str, Any] = {}
         if layers:
             changes["arms"] = chosen.only(layers)

@@ -11,7 +11,7 @@ from suites.errors import UserError
 from suites.figures import FIGURES, save
 from suites.language_model.train import preflight
 from suites.measure.environment import environment
-from suites.records.store import RESULTS, Store, write, write_text
+from suites.records.store import RESULTS, Store, write
 from suites.sweep.experiment import BYTES, Profile
 from suites.sweep.pool import Runs, Texts, run_cases
 from suites.tables import TABLES
@@ -79,10 +79,7 @@ def sweep(suite: str, profile_name: str, profile: Profile, how: How) -> int:
     folder = store.scratch(suite, profile_name, runs.code, runs.environment)
     write(folder / "records.json", file)
     for sheet in TABLES[suite]([file]):
-        table = folder / (sheet.name or "table")
-        write_text(table.with_suffix(".md"), sheet.markdown())
-        write_text(table.with_suffix(".csv"), sheet.csv())
-        write_text(table.with_suffix(".tex"), sheet.latex())
+        sheet.write(folder, latex=True)
         click.echo(sheet.printed(how.wide))
     for name, figure in FIGURES[suite]([file]).items() if suite in FIGURES else ():
         save(figure, folder / name)

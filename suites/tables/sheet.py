@@ -1,6 +1,7 @@
 """A table on its way out: a data frame with a title and notes, rendered without dates or chance."""
 
 import io
+from pathlib import Path
 
 import pandas as pd
 from pydantic import ConfigDict, Field, SkipValidation
@@ -8,6 +9,7 @@ from tabulate import tabulate
 
 from suites.output import fitted
 from suites.records.record import Model
+from suites.records.store import write_text
 
 
 class Sheet(Model):
@@ -73,6 +75,14 @@ class Sheet(Model):
                 for value in self.frame[column]
             ]
         return shown
+
+    def write(self, folder: Path, latex: bool = False) -> None:
+        """The whole table as NAME.md, NAME.csv and, for a paper, NAME.tex; "table" without a name."""
+        stem = folder / (self.name or "table")
+        write_text(stem.with_suffix(".md"), self.markdown())
+        write_text(stem.with_suffix(".csv"), self.csv())
+        if latex:
+            write_text(stem.with_suffix(".tex"), self.latex())
 
     def repeatable(self) -> str:
         """What a repetition on such a machine gives again, to the bit."""

@@ -6,9 +6,10 @@ import click
 
 from suites.errors import UserError
 from suites.figures import FIGURES, rendered
+from suites.records.generated import agree, write_all
 from suites.records.places import PLACE
 from suites.records.record import ResultFile
-from suites.records.store import RESULTS, Store, write_bytes
+from suites.records.store import RESULTS, Store
 
 
 @click.command(name="figures", help=__doc__)
@@ -29,19 +30,8 @@ def command(check: bool, results: Path) -> int:
         for name, figure in FIGURES[suite](files).items()
         for kind, content in rendered(figure).items()
     }
-    orphans = sorted(p for p in (results / "figures").rglob("*.*") if p not in drawn)
     if check:
-        stale = [path for path, content in drawn.items() if committed(path) != content]
-        for path in stale:
-            click.echo(f"{path} differs from what its records give; run: python -m suites figures")
-        for path in orphans:
-            click.echo(f"{path} comes from no record; delete it, or publish its run")
-        return 1 if stale or orphans else 0
-    for path, content in drawn.items():
-        write_bytes(path, content)
-        click.echo(f"wrote {path}")
+        there = (results / "figures").rglob("*.*")
+        return agree(drawn, there, "figures")
+    write_all(drawn)
     return 0
-
-
-def committed(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None

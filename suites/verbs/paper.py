@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from suites.errors import UserError
 from suites.sweep.command import how_options
 
 # In the order of the paper, then what it leaves open; each takes runs of those before it.
@@ -47,15 +46,11 @@ ARTEFACTS = (
 def command(
     profile: str, only: tuple[str, ...], evaluations: tuple[str, ...], plan: bool, **given: Any
 ) -> int:
-    from suites.registry import load
+    from suites.registry import load, profile_of
     from suites.sweep.run import How, sweep
 
     suites = [suite for suite in ARTEFACTS if not only or suite in only]
-    for suite in suites:
-        if profile not in load(suite).PROFILES:
-            known = ", ".join(load(suite).PROFILES)
-            raise UserError(f"{suite} has no profile {profile!r}; it has {known}")
-    chosen = {suite: load(suite).PROFILES[profile] for suite in suites}
+    chosen = {suite: profile_of(suite, load(suite).PROFILES, profile) for suite in suites}
     hows = {
         suite: How(evaluations=evaluations if suite == "table1" else (), **given)
         for suite in chosen
@@ -84,7 +79,7 @@ def finish(profile: str, suites: list[str], store: Any, wide: bool) -> None:
     """The verdicts, where everything lies, and a digest that a repetition has again."""
     from suites.measure.environment import code, environment
     from suites.paper import claims
-    from suites.records.store import read, write_text
+    from suites.records.store import read
     from suites.tables import TABLES
     from suites.verbs.claims import made
 
@@ -95,9 +90,7 @@ def finish(profile: str, suites: list[str], store: Any, wide: bool) -> None:
     ]
     verdicts = claims.sheet(profile, made(store, profile))
     folder = store.scratch("claims", profile, *where)
-    write_text(folder / "table.md", verdicts.markdown())
-    write_text(folder / "table.csv", verdicts.csv())
-    write_text(folder / "table.tex", verdicts.latex())
+    verdicts.write(folder, latex=True)
     click.echo(verdicts.printed(wide))
     for path in (*files.values(), folder):
         click.echo(f"tables and figures: {path}")

@@ -11,9 +11,10 @@ import click
 from suites.errors import UserError
 from suites.paper import claims, verdict
 from suites.records import schema
+from suites.records.generated import agree, write_all
 from suites.records.places import PLACE
 from suites.records.record import ResultFile
-from suites.records.store import RESULTS, Store, write_text
+from suites.records.store import RESULTS, Store
 from suites.registry import PAPER_SUITES
 from suites.tables import TABLES
 from suites.tables.readme import with_tables
@@ -42,22 +43,11 @@ def command(check: bool, results: Path) -> int:
     for page in (results.parent / "README.md", *sorted((results.parent / "docs").glob("*.md"))):
         if page.exists():
             rendered[page] = with_tables(page.read_text(encoding="utf-8"), sheets)
-    orphans = sorted(set((results / "tables").glob("*")) - set(rendered))
+    contents = {path: text.encode() for path, text in rendered.items()}
     if check:
-        stale = [path for path, text in rendered.items() if committed(path) != text]
-        for path in stale:
-            click.echo(f"{path} differs from what its records give; run: python -m suites tables")
-        for path in orphans:
-            click.echo(f"{path} comes from no record; delete it, or publish its run")
-        return 1 if stale or orphans else 0
-    for path, text in rendered.items():
-        write_text(path, text)
-        click.echo(f"wrote {path}")
+        return agree(contents, (results / "tables").glob("*"), "tables")
+    write_all(contents)
     return 0
-
-
-def committed(path: Path) -> str | None:
-    return path.read_bytes().decode() if path.exists() else None
 
 
 def sheets_of(store: Store) -> Iterator[tuple[str, Sheet]]:

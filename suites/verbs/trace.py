@@ -29,7 +29,7 @@ def command(
     from tabulate import tabulate
 
     from suites.language_model.trace import trace
-    from suites.registry import PAPER_SUITES, load
+    from suites.registry import PAPER_SUITES, load, profile_of
     from suites.sweep.experiment import Profile
     from suites.sweep.plan import UNREAD
 
@@ -37,9 +37,7 @@ def command(
     if not isinstance(next(iter(known.values())), Profile):
         training = [name for name in PAPER_SUITES if name != suite]
         raise UserError(f"{suite} trains nothing; those that do are {', '.join(training)}")
-    if profile not in known:
-        raise UserError(f"{suite} has no profile {profile!r}; it has {', '.join(known)}")
-    chosen = known[profile]
+    chosen = profile_of(suite, known, profile)
     if chosen.device == "cuda" and not torch.cuda.is_available():
         raise UserError(f"profile {profile} needs a CUDA device and torch sees none")
     last = chosen.model_copy(

@@ -14,8 +14,8 @@ from tabulate import tabulate
 from suites.errors import UserError
 from suites.records.places import PLACE
 from suites.records.record import ResultFile, digest
-from suites.records.store import read, write_text
-from suites.registry import SPEED_SUITES
+from suites.records.store import read
+from suites.registry import SPEED_SUITES, profile_of
 from suites.speed.cells.case import Cell
 from suites.speed.harness.estimate import estimate
 
@@ -73,8 +73,7 @@ def speed_command(
         wide: bool,
         results: Path | None,
     ) -> int:
-        if profile not in profiles:
-            raise UserError(f"{suite} has no profile {profile!r}; it has {', '.join(profiles)}")
+        cells = profile_of(suite, profiles, profile)
         arguments = [str(HERE), "--profile", profile, "--benchmark-only", "--benchmark-quiet"]
         wanted = [suite] if suite in SPEED_SUITES else []  # else the suite of all suites
         wanted += [f"({expression})"] if expression else []
@@ -88,7 +87,7 @@ def speed_command(
             return 0
         from suites.speed.harness.bench import require
 
-        require(profiles[profile][0].device)
+        require(cells[0].device)
         arguments += ["--results", str(results)] if results else []
         quiet = ["-q", "--no-header", "--show-capture=no", "--disable-warnings"]
         quiet += ["-o", "console_output_style=classic"]
@@ -170,8 +169,7 @@ def report(paths: list[Path], wide: bool) -> int:
     files: list[ResultFile] = [read(path) for path in paths]
     folder, suite = paths[0].parent, files[0].suite
     (sheet,) = TABLES[suite](files)
-    write_text(folder / "table.md", sheet.markdown())
-    write_text(folder / "table.csv", sheet.csv())
+    sheet.write(folder)
     for name, figure in FIGURES[suite](files).items():
         save(figure, folder / name)
     click.echo(sheet.printed(wide))
