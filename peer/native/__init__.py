@@ -9,15 +9,15 @@ from peer.native.dots import gathered_dot
 from peer.native.few import few_tokens
 from peer.native.routing import route
 from peer.native.selection import retrieve
-from peer.native.visit import visit_experts
+from peer.native.visit import experts_gradients
 
 __all__ = [
+    "experts_gradients",
     "few_tokens",
     "gathered_dot",
     "retrieve",
     "route",
     "table_gradient",
     "update_rows",
-    "visit_experts",
     "weighted_sum",
 ]

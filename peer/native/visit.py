@@ -8,6 +8,7 @@ so the bits depend on neither shares nor threads.
 import torch
 from torch import Tensor
 
+from peer.activations import activation_slopes
 from peer.aten import huge_zeros
 from peer.native.routing import experts_of
 from peer.native.threads import PAIRS_AHEAD, SHARES, compiled, prefetch, run, share_out
@@ -15,21 +16,22 @@ from peer.native.threads import PAIRS_AHEAD, SHARES, compiled, prefetch, run, sh
 HUGE_PAGES_FROM_BYTES = 4 * 2**20  # memory that fresh pages of 4 KiB would cost more than the sums
 
 
-def visit_experts(
+def experts_gradients(
     grad_y: Tensor,
     x: Tensor,
     scores: Tensor,
     up: Tensor,
+    gate: Tensor | None,
     order: Tensor,
     bounds: Tensor,
     touched: Tensor | None,
-    slopes: tuple[Tensor, Tensor, Tensor | None],
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor]:
-    """dscore, dh, dgate (T, P), None without a gate; d down, d up, d gate, empty without one.
-
-    `slopes`, (T, P) each: what an expert's activation is, and its derivatives by h and by the gate.
-    """
-    gated = slopes[2] is not None
+    hidden: Tensor,
+    gates: Tensor,
+    activation: str,
+) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
+    """dscore, dh, dgate (T, P), None without a gate; the gradients of up, down and gate."""
+    slopes = activation_slopes(hidden, gates, activation)
+    gated = gate is not None
     dscores, dhidden = torch.empty_like(scores), torch.empty_like(scores)
     dgates = torch.empty_like(scores) if gated else None
     rows = bounds.shape[0] - 1 if touched is None else touched.shape[0]
@@ -41,7 +43,7 @@ def visit_experts(
     flat = [None if t is None else t.contiguous().view(-1) for t in pairs]
     routes = order, bounds, touched, scores.shape[1]
     run(visits, SHARES, grad_y, x, up, *routes, *flat, ddown, dup, dgate, zeroed)
-    return dscores, dhidden, dgates, ddown, dup, x.new_empty(0) if dgate is None else dgate
+    return dscores, dhidden, dgates, [dup, ddown] if dgate is None else [dup, ddown, dgate]
 
 
 def unwritten(rows: int, columns: int, dtype: torch.dtype) -> Tensor:

@@ -4,9 +4,13 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from peer.activations import activate, activation_gradient
 from peer.operators.engine import check_ids, engine, wide, without_autocast
 from peer.operators.routing import table_result
 from peer.reference import ACTIVATIONS
+
+# Engines that take up·dy and the gradients of all tables in one visit of an expert.
+ONE_VISIT = ("native", "triton")
 
 
 @custom_op("peer::experts", mutates_args=())
@@ -49,22 +53,6 @@ def _(x, ids, scores, down, up, gate, order, bounds, activation, table_grad, che
     )
 
 
-def activate(hidden: Tensor, gates: Tensor, activation: str) -> Tensor:
-    if gates.dim() == 1:
-        return ACTIVATIONS[activation](hidden)
-    return hidden * ACTIVATIONS[activation](gates)
-
-
-def activation_gradient(grad: Tensor, before: Tensor, activation: str) -> Tensor:
-    if activation == "gelu":
-        return torch.ops.aten.gelu_backward(grad, before)
-    if activation == "silu":
-        return torch.ops.aten.silu_backward(grad, before)
-    if activation == "none":
-        return grad
-    return torch.ops.aten.threshold_backward(grad, before, 0)
-
-
 @custom_op("peer::experts_backward", mutates_args=())
 @without_autocast
 def experts_backward(
@@ -93,20 +81,14 @@ def experts_backward(
     not needed; the tables' have N rows, or one per expert in `touched`.
     """
     parts = engine(impl)
-    if impl == "triton" and need_tables:
+    dx, dscores, ddown, dup, dgate = (x.new_empty(0) for _ in range(5))
+    in_one_visit = need_tables and impl in ONE_VISIT
+    if in_one_visit:
         found, dhidden, dgates, tables = parts.experts_gradients(
             grad_y, x, scores, up, gate, order, bounds, touched, hidden, gates, activation
         )
-        dx = token_gradient(impl, ids, dhidden, down, dgates, gate) if need_x else x.new_empty(0)
-        dup, ddown, dgate = tables if gate is not None else (*tables, x.new_empty(0))
-        return dx, found if need_scores else x.new_empty(0), ddown, dup, dgate
-    dx, dscores, ddown, dup, dgate = (x.new_empty(0) for _ in range(5))
-    if impl == "native" and need_tables:
-        slopes = activation_slopes(hidden, gates, activation)
-        found, dhidden, dgates, ddown, dup, dgate = parts.visit_experts(
-            grad_y, x, scores, up, order, bounds, touched, slopes
-        )
-        need_tables = False
+        dup, ddown, *gated = tables
+        dgate = gated[0] if gated else dgate
     else:
         found, dhidden, dgates, weights = pair_gradients(
             impl, grad_y, ids, scores, up, order, bounds, hidden, gates, activation
@@ -115,22 +97,12 @@ def experts_backward(
         dscores = found.to(scores.dtype)
     if need_x:
         dx = token_gradient(impl, ids, dhidden, down, dgates, gate)
-    if need_tables:
+    if need_tables and not in_one_visit:
         ddown = parts.table_gradient(dhidden, x, order, bounds, touched)
         dup = parts.table_gradient(weights, grad_y, order, bounds, touched)
         if gate is not None:
             dgate = parts.table_gradient(dgates, x, order, bounds, touched)
     return dx, dscores, ddown, dup, dgate
-
-
-def activation_slopes(
-    hidden: Tensor, gates: Tensor, activation: str
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(T, P) each: the activation of a pair, its derivative by hidden and, with a gate, by gates."""
-    active = activate(hidden, gates, activation)
-    if gates.dim() == 1:
-        return active, activation_gradient(torch.ones_like(hidden), hidden, activation), None
-    return active, ACTIVATIONS[activation](gates), activation_gradient(hidden, gates, activation)
 
 
 def pair_gradients(
