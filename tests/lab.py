@@ -57,6 +57,23 @@ def environment(**changes) -> Environment:
     return Environment(**fields | changes)
 
 
+def training_case(layer: str, options: dict, seed: int, budget_flops: float, dim: int = 8) -> dict:
+    """The fields of a training case that tables and curves read."""
+    return {
+        "layer": layer,
+        "options": options,
+        "sites": [1],
+        "budget_flops": budget_flops,
+        "seed": seed,
+        "optimization": {"learning_rate": 1e-3, "table_rate": 1e-3},
+        "batch_sequences": 2,
+        "backbone": {"blocks": 2, "dim": dim, "context": 16},
+        "text": {"source": "s", "tokenizer": "bytes", "sha256": "c"},
+        "device": "cpu",
+        "threads": 1,
+    }
+
+
 def training(layer: str, seed: int, loss: float | None, speed: float = 1000.0, **metrics) -> Record:
     """A record of a training run; no loss stands for a run that failed."""
     case = {

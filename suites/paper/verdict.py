@@ -48,7 +48,8 @@ def sheet(profile: str, files: Mapping[str, Sequence[ResultFile]]) -> Sheet | No
 
 
 def at_optima(file: ResultFile) -> Iterator[dict[str, str]]:
-    found = {other: differences(curves([file]), ONE, other) for other in OTHERS}
+    fitted = curves([file])
+    found = {other: differences(fitted, ONE, other) for other in OTHERS}
     for budget in sorted({row.budget_flops for rows in found.values() for row in rows}):
         line = {"held equal": f"{budget:.2g} FLOPs, best size of each"}
         for other, rows in found.items():

@@ -9,6 +9,7 @@ from suites.errors import UserError
 from suites.figures import FIGURES
 from suites.records.record import Code, Environment, Record, ResultFile
 from suites.tables import TABLES
+from tests.lab import training_case
 
 ENVIRONMENT = Environment(
     platform="p", cpu="c", cores=2, memory_bytes=1, gpu=None, python="3.11", packages={}
@@ -22,19 +23,7 @@ def record(seed: int, loss: float, layer: str = "peer", budget: float = 1e9, **m
         for name in ("experts", "query_norm", "heads", "topk")
         if name in metrics
     }
-    case = {
-        "layer": layer,
-        "options": options,
-        "sites": [1],
-        "budget_flops": budget,
-        "seed": seed,
-        "optimization": {"learning_rate": 1e-3, "table_rate": 1e-3},
-        "batch_sequences": 2,
-        "backbone": {"blocks": 2, "dim": 8, "context": 16},
-        "text": {"source": "s", "tokenizer": "bytes", "sha256": "c"},
-        "device": "cpu",
-        "threads": 1,
-    }
+    case = training_case(layer, options, seed, budget)
     given = {
         "validation_loss_nats": loss,
         "validation_perplexity": 2.718**loss,

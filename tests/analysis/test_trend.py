@@ -8,7 +8,7 @@ import pytest
 from suites.analysis.curves import curves
 from suites.analysis.trend import Difference, Law, Line, differences, law, line
 from suites.tables import TABLES
-from tests.lab import result_file, training
+from tests.lab import result_file, training, training_case
 
 BUDGETS = (1e11, 1e12, 1e13)
 
@@ -87,17 +87,7 @@ def file(commit: str, gap_per_decade: float, budgets=BUDGETS):
                     layer, seed, loss, parameters=1000, active_parameters=900, steps=100,
                     tokens=25600, training_flops=budget, evaluation_tokens=100,
                 )  # fmt: skip
-                case = record.case | {
-                    "budget_flops": budget,
-                    "backbone": {"blocks": 2, "dim": 8, "attention_heads": 2, "context": 16},
-                    "options": {},
-                    "batch_sequences": 2,
-                    "sites": [1],
-                    "optimization": {"learning_rate": 1e-3, "table_rate": 1e-3},
-                    "text": {"source": "s", "tokenizer": "bytes", "sha256": "c"},
-                    "device": "cpu",
-                    "threads": 1,
-                }
+                case = training_case(layer, {}, seed, budget)
                 records.append(record.model_copy(update={"case": case}))
     return result_file(commit, records, suite="compute_trend")
 

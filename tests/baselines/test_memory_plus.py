@@ -9,6 +9,7 @@ from suites.language_model.case import Backbone
 from suites.language_model.decoder import Decoder
 from suites.measure.flops import count
 from suites.measure.meta import on_meta
+from tests.baselines.definition import check_definition
 
 SMALL = {"memories": 5**2, "heads": 2, "topk": 3, "dim_value": 6, "dim_key": 4, "impl": "reference"}
 BACKBONE = Backbone(blocks=4, dim=32, attention_heads=2, context=16)
@@ -31,14 +32,7 @@ def defined(own: MemoryPlus, x):
 
 def test_it_is_its_definition_with_every_gradient() -> None:
     own = MemoryPlus(8, **SMALL).double()
-    x = torch.randn(9, 8, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(9, 8, dtype=torch.float64)
-    wanted = [x, *own.parameters()]
-    torch.testing.assert_close(own(x), defined(own, x))
-    ours = torch.autograd.grad((own(x) * weight).sum(), wanted)
-    truth = torch.autograd.grad((defined(own, x) * weight).sum(), wanted)
-    for mine, true in zip(ours, truth, strict=True):
-        torch.testing.assert_close(mine, true)
+    check_definition(own, defined, tokens=9, dim=8)
 
 
 def test_the_published_closed_forms() -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from baselines import SparselyGatedLinear
 from peer import PEER
+from tests.baselines.definition import check_definition
 
 SMALL = {"experts": 5**2, "heads": 3, "topk": 2, "dim_key": 6, "impl": "reference"}
 SWITCHES = list(
@@ -45,14 +46,7 @@ def defined(own: SparselyGatedLinear, x):
 @pytest.mark.parametrize("switches", SWITCHES)
 def test_it_is_its_definition_with_every_gradient(switches: tuple) -> None:
     own = layer(*switches)
-    x = torch.randn(7, 8, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(7, 8, dtype=torch.float64)
-    wanted = [x, *own.parameters()]
-    torch.testing.assert_close(own(x), defined(own, x))
-    ours = torch.autograd.grad((own(x) * weight).sum(), wanted)
-    truth = torch.autograd.grad((defined(own, x) * weight).sum(), wanted)
-    for mine, true in zip(ours, truth, strict=True):
-        torch.testing.assert_close(mine, true)
+    check_definition(own, defined, tokens=7, dim=8)
 
 
 @pytest.mark.parametrize("impl", ["aten", "triton"])

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from baselines import UltraMemV2
 from baselines.ultramem import leading
+from tests.baselines.definition import check_definition
 
 SMALL = {"experts": 6**2, "topk": 3, "dim_key": 4, "dim_in": 3, "dim_out": 5, "hidden": 7}
 
@@ -62,14 +63,7 @@ def defined(own: UltraMemV2, x):
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_it_is_its_definition_with_every_gradient(rank: int) -> None:
     own = layer(rank=rank)
-    x = torch.randn(7, 8, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(7, 8, dtype=torch.float64)
-    wanted = [x, *own.parameters()]
-    torch.testing.assert_close(own(x), defined(own, x))
-    ours = torch.autograd.grad((own(x) * weight).sum(), wanted)
-    truth = torch.autograd.grad((defined(own, x) * weight).sum(), wanted)
-    for mine, true in zip(ours, truth, strict=True):
-        torch.testing.assert_close(mine, true)
+    check_definition(own, defined, tokens=7, dim=8)
 
 
 def found_of_exact(own: UltraMemV2, tokens: int) -> float:

@@ -12,6 +12,7 @@ from suites.paper.claims import CLAIMS, Claim, sheet
 from suites.records.record import Code, Environment, Record, ResultFile
 from suites.records.store import Store, write
 from suites.registry import SUITES
+from tests.lab import training_case
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = Environment(
@@ -33,18 +34,7 @@ def file(suite: str, records: list[Record]) -> ResultFile:
 
 
 def record(seed: int, layer: str, options: dict, width: int, budget: float, **metrics) -> Record:
-    case = {
-        "layer": layer,
-        "options": options,
-        "sites": [1],
-        "budget_flops": budget,
-        "seed": seed,
-        "optimization": {"learning_rate": 1e-3, "table_rate": 1e-3},
-        "backbone": {"blocks": 2, "dim": width, "context": 16},
-        "text": {"source": "s", "tokenizer": "bytes", "sha256": "c"},
-        "device": "cpu",
-        "threads": 1,
-    }
+    case = training_case(layer, options, seed, budget, dim=width)
     given = {
         "training_flops": budget,
         "tokens": 1,
