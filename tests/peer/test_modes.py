@@ -159,11 +159,10 @@ def compiled_runs(monkeypatch: pytest.MonkeyPatch):
 
     compiler = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, **given: compiler(f, backend=backend, **given))
+    functional.compiled_kind.cache_clear()
     torch._dynamo.reset()
     yield runs
-    for cache in (functional.compiled, getattr(functional, "compiled_kind", None)):
-        if hasattr(cache, "cache_clear"):
-            cache.cache_clear()
+    functional.compiled_kind.cache_clear()
     torch._dynamo.reset()
 
 
