@@ -82,7 +82,8 @@ def steps_on_shards(rank: int, folder: str) -> None:
         found[name] = stepped(sharded, optimizer, half(rank))
         state = optimizer.state[sharded.down]
         rows = [value for name, value in state.items() if name != "step"]
-        assert rows and all(isinstance(value, DTensor) for value in rows)
+        assert rows
+        assert all(isinstance(value, DTensor) for value in rows)
     columns = nn.Parameter(distribute_tensor(torch.ones(4, 4), mesh, [Shard(1)]))
     columns.grad = torch.ones_like(columns)
     with pytest.raises(ValueError, match="sharded by rows alike"):
