@@ -39,7 +39,8 @@ ROOMS = {
         "one model knows nothing of many",
     ),
     "suites.compare": Room(
-        "suites.errors suites.records suites.analysis", "two sides are compared by records alone"
+        "suites.errors suites.output suites.records suites.analysis",
+        "two sides are compared by records alone",
     ),
     "suites.tables": Room(
         "suites.errors suites.output suites.registry suites.records suites.analysis",
@@ -50,8 +51,8 @@ ROOMS = {
         "figures are made of records alone",
     ),
     "suites.sweep": Room(
-        "suites.errors suites.registry suites.layers suites.records suites.measure suites.text "
-        "suites.language_model suites.tables suites.figures",
+        "suites.errors suites.output suites.registry suites.layers suites.records suites.measure "
+        "suites.text suites.language_model suites.tables suites.figures",
         "a sweep runs any experiment and knows none",
     ),
     "suites.budgets": Room(
@@ -95,7 +96,7 @@ ROOMS = {
         "an experiment beyond the paper is one more, and its claims are judged as the paper's",
     ),
     "suites.verbs": Room(
-        "suites.errors suites.registry suites.layers suites.records suites.measure "
+        "suites.errors suites.output suites.registry suites.layers suites.records suites.measure "
         "suites.compare suites.tables suites.figures suites.language_model suites.sweep "
         "suites.budgets suites.regress suites.paper",
         "verbs reach suites by name",

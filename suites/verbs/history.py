@@ -6,9 +6,10 @@
 from pathlib import Path
 
 import click
-from tabulate import tabulate
 
 from suites.compare.history import bisect_help, history, plot
+from suites.figures import save
+from suites.output import within
 from suites.records.commits import Repository
 from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store
@@ -38,14 +39,12 @@ def command(suite: str, case: str, metric: str | None, head: str, results: Path)
     ]
     headers = ["commit", "subject", found.metric, "step", ""]
     click.echo(f"{found.title}\n")
-    click.echo(tabulate(rows, headers=headers, disable_numparse=True))
+    click.echo(within(headers, rows))
     for line in [*found.notes, *(bisect_help(found, repository) or ["no change point"])]:
         click.echo(f"- {line}")
     folder = results / "scratch" / "history"
     folder.mkdir(parents=True, exist_ok=True)
     name = "".join(c if c.isalnum() else "-" for c in f"{suite}-{case}-{found.metric}")
-    for suffix, body in zip(("svg", "png"), plot(found), strict=True):
-        path = folder / f"{name}.{suffix}"
-        path.write_bytes(body)
+    for path in save(plot(found), folder / name):
         click.echo(f"wrote {path}")
     return 0

@@ -5,8 +5,8 @@ Exit status: 1 when the gate is not as it must be, else those of every verb.
 
 import click
 
-from suites.compare.causes import CONTROLS
 from suites.records.commits import Repository
+from suites.records.names import CONTROLS
 from suites.records.store import RESULTS, Store
 from suites.verbs.regress import chosen_device
 
@@ -66,7 +66,7 @@ def measured(device: str) -> bool:
             rows, _, _ = run_gate(plan, repository, Store(RESULTS))
         timed = [row for row in rows if row.metric == "median_s"]
         alarms = {row.cell for row in timed if row.verdict == "SLOWER"}
-        ours = {row.cell for row in timed if row.cell not in CONTROLS}
+        ours = {row.cell for row in timed if row.layer not in CONTROLS}
         for row in timed:
             click.echo(
                 f"measured {slowdown:+.0%}: {row.cell} {row.ratio:.3f} "

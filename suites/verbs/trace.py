@@ -26,9 +26,9 @@ def command(
     suite: str, profile: str, layers: tuple[str, ...], steps: int, output: Path | None
 ) -> None:
     import torch
-    from tabulate import tabulate
 
     from suites.language_model.trace import trace
+    from suites.output import within
     from suites.registry import PAPER_SUITES, load, profile_of
     from suites.sweep.experiment import Profile
     from suites.sweep.plan import UNREAD
@@ -70,4 +70,4 @@ def command(
         f"{last.device}, {last.threads} thread(s)\n"
     )
     headers = ("layer", "step ms", "GFLOP/s", "in kernels", "largest")
-    click.echo(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))
+    click.echo(within(headers, rows))

@@ -209,7 +209,7 @@ def test_a_commit_without_the_packages(tmp_path: Path) -> None:
 def test_options_name_only_what_the_comparison_sets() -> None:
     peer = next(cell for cell in gate_cells("cpu", quick=True) if cell.layer == "peer")
     assert set(peer.options) == {"experts", "heads", "topk"}
-    assert report.label(gate_cells("cpu", quick=False)[0]) == "gemm"
+    assert report.label(gate_cells("cpu", quick=False)[0]) == "control-gemm-float32"
     assert set(cells.POINTS) == {"cpu", "cuda"}
 
 
