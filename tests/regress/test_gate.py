@@ -248,8 +248,7 @@ def test_a_worker_answers_in_any_locale() -> None:
     asked = (
         "import sys\nfrom pathlib import Path\n"
         "from suites.regress.process import Worker\nfrom suites.regress.worker import Request\n"
-        "from suites.regress.worker import Request
-from suites.regress.worktrees import Stage\nroot = Path.cwd()\n"
+        "from suites.regress.worktrees import Stage\nroot = Path.cwd()\n"
         "with Worker(Stage('c' * 40, root, root)) as worker:\n"
         "    print(ascii(worker.ask(Request.model_validate_json(sys.argv[1])).failure))"
     )
