@@ -29,7 +29,7 @@ def resolve(impl: str, device: torch.device, dtype: torch.dtype, pairs: int | No
         if device.type == "cuda" and triton_installed() and dtype in TRITON_DTYPES:
             return "triton"
         if device.type == "cpu" and numba_installed() and dtype in NATIVE_DTYPES:
-            return fastest(pairs)
+            return fastest(pairs if isinstance(pairs, int) else None)  # a symbol under export
         return "aten"
     if impl == "triton":
         check_triton(device, dtype, pairs)
