@@ -226,3 +226,13 @@ def test_an_exported_layer_takes_any_number_of_tokens(name: str) -> None:
         for size in [(5, 9)] if name == "expert_choice" else [(5, 9), (2, 5)]:
             x = torch.randn(*size, 16)
             torch.testing.assert_close(exported.module()(x), layer(x))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_compiles_into_one_graph(name: str) -> None:
+    """`impl="auto"` looked up what is installed, at which the compiler stopped."""
+    layer = build(name, 16, SMALL.get(name, {}))
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for tokens in (24, 40):
+        x = torch.randn(tokens, 16)
+        torch.testing.assert_close(compiled(x), layer(x))
