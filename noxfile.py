@@ -124,7 +124,7 @@ def build(session: nox.Session) -> None:
 @nox.session(tags=["gpu"])
 def regress(session: nox.Session) -> None:
     """Measure BASE and HEAD in paired rounds and fail on a regression: nox -s regress -- BASE [HEAD]."""
-    prepare(session)
+    prepare(session, extras=("triton",))  # whose kernels are counted with --exact
     session.run("python", "-m", "suites", "regress", *session.posargs)
 
 

@@ -63,6 +63,10 @@ ROOMS = {
         "peer suites.errors suites.registry suites.records suites.measure suites.tables",
         "what is launched is read, whoever times it",
     ),
+    "suites.tiles": Room(
+        "peer suites.records suites.measure",
+        "what a kernel is launched with is tried, whoever asks",
+    ),
     "suites.speed.cells": Room(
         "suites.layers suites.records suites.language_model",
         "a cell is a value, stated before anything is built",
@@ -83,7 +87,7 @@ ROOMS = {
     ),
     "suites.regress": Room(
         "suites.errors suites.layers suites.records suites.measure suites.analysis suites.compare "
-        "suites.speed.cells suites.speed.harness",
+        "suites.binary suites.speed.cells suites.speed.harness",
         "the gate measures speed, and trains nothing",
     ),
     "suites.paper": Room(

@@ -67,5 +67,6 @@ class Worker:
 
 
 def isolated(stage: Stage) -> dict[str, str]:
-    """The stage comes first on the path; byte code of a worktree is written nowhere."""
-    return os.environ | {"PYTHONPATH": str(stage.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    """The stage comes first on the path, byte code of a worktree is written nowhere, kernels are compiled."""
+    own = {"PYTHONPATH": str(stage.folder), "PYTHONDONTWRITEBYTECODE": "1", "TRITON_INTERPRET": "0"}
+    return os.environ | own
