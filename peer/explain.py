@@ -36,6 +36,7 @@ class Explanation:
     forward_floor_us: float
     backward_floor_us: float
     roof: str
+    tiles: str = ""
     predicted_us: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -48,6 +49,8 @@ class Explanation:
                 getattr(self, f"{name}_{k}") for k in ("flops", "bytes", "floor_us")
             )
             lines.append(f"{name}: {flops:,} FLOPs, {size:,.0f} B, floor {floor_us:.1f} µs")
+        if self.tiles:
+            lines.append(f"tiles: {self.tiles}")
         for name, times in self.predicted_us.items():
             floor_us = predicted.floor_us(getattr(self, f"{name}_bytes"))
             least, likely, most = times
@@ -109,6 +112,7 @@ def explain(layer: PEER, tokens: int, *, bytes_per_second: float | None = None) 
             else f"take the step of {type(layer.table_grad).__name__} inside backward"
         ),
         roof=f"{rate / 1e9:,.1f} GB/s, {where}",
+        tiles=tiles(layer) if impl == "triton" else "",
         predicted_us=predictions(layer, tokens) if impl == "triton" else {},
     )
 
@@ -146,6 +150,16 @@ def reason(layer: PEER, impl: str) -> str:
     if layer.down.device.type == "cpu" and not numba_installed():
         return "numba, which native needs, is not installed"
     return f"no faster kernel for {layer.down.dtype} tables on {layer.down.device}"
+
+
+def tiles(layer: PEER) -> str:
+    """Where the kernels' warps and rows in flight come from."""
+    from peer.kernels import tuned  # imports triton
+
+    table = layer.down
+    if table.is_cuda and tuned.rows_of(tuned.name_of(table.device)):
+        return f"measured on {tuned.name_of(table.device)}, for rows of two bytes a number"
+    return "counted, no GPU like this one was measured; python -m suites tune does it"
 
 
 def predictions(layer: PEER, tokens: int) -> dict[str, tuple[float, float, float]]:

@@ -25,6 +25,7 @@ VERBS = (
     "paper",
     "claims",
     "trace",
+    "tune",
     "match",
     "tables",
     "figures",

@@ -99,8 +99,8 @@ ROOMS = {
         "an experiment beyond the paper is one more, and its claims are judged as the paper's",
     ),
     "suites.verbs": Room(
-        "suites.errors suites.registry suites.layers suites.records suites.measure "
-        "suites.compare suites.tables suites.figures suites.language_model suites.sweep "
+        "peer suites.errors suites.registry suites.layers suites.records suites.measure "
+        "suites.tiles suites.compare suites.tables suites.figures suites.language_model suites.sweep "
         "suites.budgets suites.regress suites.paper",
         "verbs reach suites by name",
     ),

@@ -26,7 +26,7 @@ JUDGED = (
     "query_instructions",
     "resident_warps",
 )
-NOT_COUNTED = "kernels are not counted: triton is not installed; to count them, pip install 'peer-suite[triton]'"
+NOT_COUNTED = "kernels are not counted: triton is not installed; pip install 'peer-suite[triton]'"
 
 
 def compiler_installed() -> bool:
