@@ -136,6 +136,13 @@ def gate_selftest(session: nox.Session) -> None:
 
 
 @nox.session(tags=["gpu"])
+def gpu(session: nox.Session) -> None:
+    """Spend a GPU's minutes on tests, tuner, times and training: nox -s gpu -- --minutes M."""
+    prepare(session, "test", extras=("rivals",))
+    session.run("python", "-m", "suites", "gpu", *session.posargs)
+
+
+@nox.session(tags=["gpu"])
 def nightly(session: nox.Session) -> None:
     """Measure the layers on a GPU, publish the run and rebuild the tables."""
     prepare(session, extras=("rivals",))

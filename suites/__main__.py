@@ -26,6 +26,7 @@ VERBS = (
     "claims",
     "trace",
     "tune",
+    "gpu",
     "match",
     "tables",
     "figures",

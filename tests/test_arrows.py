@@ -67,6 +67,9 @@ ROOMS = {
         "peer suites.records suites.measure",
         "what a kernel is launched with is tried, whoever asks",
     ),
+    "suites.gpu": Room(
+        "peer suites.errors suites.records suites.measure", "a visit calls verbs by name"
+    ),
     "suites.speed.cells": Room(
         "suites.layers suites.records suites.language_model",
         "a cell is a value, stated before anything is built",
@@ -100,8 +103,8 @@ ROOMS = {
     ),
     "suites.verbs": Room(
         "peer suites.errors suites.registry suites.layers suites.records suites.measure "
-        "suites.tiles suites.compare suites.tables suites.figures suites.language_model suites.sweep "
-        "suites.budgets suites.regress suites.paper",
+        "suites.tiles suites.gpu suites.compare suites.tables suites.figures suites.language_model "
+        "suites.sweep suites.budgets suites.regress suites.paper",
         "verbs reach suites by name",
     ),
     "suites.__main__": Room("suites.errors suites.output", "verbs are loaded by name"),
