@@ -41,19 +41,31 @@ def search(
         if not missing or time.monotonic() >= until:
             continue
         torch.manual_seed(0)
-        bench = Bench(size[0], device)
+        made = bench_or_reason(size[0], device)
         for trial in missing:
             if time.monotonic() >= until:
                 break
             progress(trial.name)
-            record = bench.record(trial, timed_by)
+            record = made.record(trial, timed_by) if isinstance(made, Bench) else oom(trial, made)
             file = ResultFile(
                 suite=SUITE, profile=name, code=now, environment=here, records=[record]
             )
             write(path(folder, trial), file)
             records.append(record)
-        del bench
+        del made  # its tables, before the next are made
     return records, len(trials) - len(records)
+
+
+def bench_or_reason(trial: Trial, device: str) -> Bench | str:
+    """Why there is none where its operands do not fit the GPU."""
+    try:
+        return Bench(trial, device)
+    except torch.OutOfMemoryError as error:
+        return str(error).splitlines()[0]
+
+
+def oom(trial: Trial, reason: str) -> Record:
+    return Record(case=trial.model_dump(mode="json"), status="oom", reason=reason)
 
 
 def path(folder: Path, trial: Trial) -> Path:

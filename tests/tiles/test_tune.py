@@ -80,6 +80,20 @@ def test_the_time_ends_it(tmp_path, monkeypatch):
     assert (records, missing) == ([], len(TRIALS))
 
 
+def test_what_does_not_fit_is_a_record(tmp_path, monkeypatch):
+    def full(self, *shape, std=1.0):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    monkeypatch.setattr(Bench, "normal", full)
+    profile = PROFILES["rehearsal"]
+    records, missing = search.search(
+        profile, "rehearsal", "cpu", Store(tmp_path), math.inf, lambda line: None
+    )
+    assert missing == 0
+    assert {record.status for record in records} == {"oom"}
+    assert "out of memory" in str(records[0].reason)
+
+
 def timed(seconds: float, **changes) -> Record:
     case = trial(**changes).model_dump(mode="json")
     return Record(case=case, status="ok", metrics={"median_s": seconds})
