@@ -25,6 +25,8 @@ VERBS = (
     "paper",
     "claims",
     "trace",
+    "tune",
+    "gpu",
     "match",
     "tables",
     "figures",

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from peer.operators.engine import capturing, check_ids, engine
+from peer.graphs import capturing
+from peer.operators.engine import check_ids, engine
 
 
 @custom_op("peer::route", mutates_args=())
