@@ -16,7 +16,7 @@ CONSTRAINTS = () if HAS_GPU else ("--constraint", "constraints-cpu.txt")
 
 
 def prepare(session: nox.Session, *groups: str, extras: tuple[str, ...] = ()) -> None:
-    """Installs the project, editable so that no stale copy is measured, and dependency groups.
+    """Installs the suites, editable since they run from here and no stale copy is measured, and groups.
 
     `nox --no-venv` takes the interpreter at hand as it is, packages and all.
     """
@@ -24,9 +24,8 @@ def prepare(session: nox.Session, *groups: str, extras: tuple[str, ...] = ()) ->
         wanted = [
             name for group in groups for name in nox.project.dependency_groups(PROJECT, group)
         ]
-        chosen = [*extras, "gpu"] if HAS_GPU else extras
-        project = f".[{','.join(chosen)}]" if chosen else "."
-        session.install(*CONSTRAINTS, "--editable", project, *wanted)
+        chosen = ["suites", *extras, *(["gpu"] if HAS_GPU else [])]
+        session.install(*CONSTRAINTS, "--editable", f".[{','.join(chosen)}]", *wanted)
 
 
 @nox.session
@@ -116,9 +115,17 @@ def tables(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the wheel and the source distribution into dist/."""
+    """Build wheel and source distribution into dist/, and use the layer where nothing but the wheel is."""
     session.install("build")
-    session.run("python", "-m", "build", "--outdir", "dist")
+    shutil.rmtree("dist/packages", ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", "dist/packages")
+    (wheel,) = Path("dist/packages").glob("*.whl")
+    clean = Path(session.create_tmp()).resolve() / "clean"
+    session.run("python", "-m", "venv", "--clear", str(clean))
+    python = str(clean / "bin" / "python")
+    session.run(python, "-m", "pip", "install", *CONSTRAINTS, str(wheel.resolve()), external=True)
+    # Isolated: without the checkout on its path.
+    session.run(python, "-I", str(Path("tests/installed.py").resolve()), external=True)
 
 
 @nox.session(tags=["gpu"])

@@ -11,6 +11,8 @@ They are a bound from counting, not a measurement.
 import math
 from collections.abc import Callable
 
+from peer.namespace import NAMESPACE
+
 
 def retrieve_flops(query, sub_keys, topk, scores, impl, **_) -> int:
     T, H, width = query
@@ -80,15 +82,15 @@ def no_flops(*_, **__) -> int:
 
 
 FLOPS: dict[str, Callable[..., int]] = {
-    "peer::retrieve": retrieve_flops,
-    "peer::retrieve_backward": retrieve_backward_flops,
-    "peer::route": no_flops,
-    "peer::touched": no_flops,
-    "peer::experts": experts_flops,
-    "peer::experts_backward": experts_backward_flops,
-    "peer::few_tokens": few_tokens_flops,
-    "peer::bag": bag_flops,
-    "peer::bag_backward": bag_backward_flops,
+    f"{NAMESPACE}::retrieve": retrieve_flops,
+    f"{NAMESPACE}::retrieve_backward": retrieve_backward_flops,
+    f"{NAMESPACE}::route": no_flops,
+    f"{NAMESPACE}::touched": no_flops,
+    f"{NAMESPACE}::experts": experts_flops,
+    f"{NAMESPACE}::experts_backward": experts_backward_flops,
+    f"{NAMESPACE}::few_tokens": few_tokens_flops,
+    f"{NAMESPACE}::bag": bag_flops,
+    f"{NAMESPACE}::bag_backward": bag_backward_flops,
 }
 
 

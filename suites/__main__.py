@@ -13,10 +13,14 @@ import sys
 import traceback
 from pathlib import Path
 
-import click
-
-from suites.errors import UserError
+from suites.errors import UserError, not_installed
 from suites.output import make_legible
+
+try:
+    import click
+except ModuleNotFoundError as error:
+    print(f"error: {not_installed(error)}", file=sys.stderr)
+    sys.exit(2)
 
 NAME = "python -m suites"
 VERBS = (
@@ -89,6 +93,9 @@ def run() -> int:
         click.echo("interrupted; what finished is kept, and the same command continues", err=True)
         return INTERRUPTED
     except BaseException as error:
+        if isinstance(error, ModuleNotFoundError) and (lacking := not_installed(error)):
+            click.echo(f"error: {lacking}", err=True)
+            return USAGE
         if isinstance(error, OSError) and in_echo(error):
             return unwritten(error)
         if isinstance(error, OSError) and error.filename is not None:

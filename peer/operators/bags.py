@@ -4,11 +4,12 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from peer.namespace import NAMESPACE
 from peer.operators.engine import check_ids, engine, without_autocast
-from peer.operators.routing import table_result
+from peer.operators.routing import route, table_result, touched
 
 
-@custom_op("peer::bag", mutates_args=())
+@custom_op(f"{NAMESPACE}::bag", mutates_args=())
 @without_autocast
 def bag(
     ids: Tensor,
@@ -30,7 +31,7 @@ def _(ids, scores, table, order, bounds, table_grad, check, impl):
     return table.new_empty(ids.shape[0], table.shape[1])
 
 
-@custom_op("peer::bag_backward", mutates_args=())
+@custom_op(f"{NAMESPACE}::bag_backward", mutates_args=())
 @without_autocast
 def bag_backward(
     grad_y: Tensor,
@@ -76,13 +77,9 @@ def bag_gradients(ctx, grad_y):
     ids, scores, table, order, bounds = ctx.saved_tensors
     _, need_scores, need_table, *_ = ctx.needs_input_grad
     if order is None and (need_table or ctx.impl == "triton"):
-        order, bounds = torch.ops.peer.route(ids, table.shape[0], False, ctx.impl)
-    rows = (
-        torch.ops.peer.touched(bounds, ctx.impl)
-        if need_table and ctx.table_grad == "sparse"
-        else None
-    )
-    dscores, dtable = torch.ops.peer.bag_backward(
+        order, bounds = route(ids, table.shape[0], False, ctx.impl)
+    rows = touched(bounds, ctx.impl) if need_table and ctx.table_grad == "sparse" else None
+    dscores, dtable = bag_backward(
         grad_y.contiguous(),
         ids,
         scores,

@@ -5,15 +5,16 @@ from torch import Tensor
 from torch.library import custom_op
 
 from peer.activations import activate, activation_gradient
+from peer.namespace import NAMESPACE
 from peer.operators.engine import check_ids, engine, wide, without_autocast
-from peer.operators.routing import table_result
+from peer.operators.routing import route, table_result, touched
 from peer.reference import ACTIVATIONS
 
 # Engines that take up·dy and the gradients of all tables in one visit of an expert.
 ONE_VISIT = ("native", "triton")
 
 
-@custom_op("peer::experts", mutates_args=())
+@custom_op(f"{NAMESPACE}::experts", mutates_args=())
 @without_autocast
 def experts(
     x: Tensor,
@@ -53,7 +54,7 @@ def _(x, ids, scores, down, up, gate, order, bounds, activation, table_grad, che
     )
 
 
-@custom_op("peer::experts_backward", mutates_args=())
+@custom_op(f"{NAMESPACE}::experts_backward", mutates_args=())
 @without_autocast
 def experts_backward(
     grad_y: Tensor,
@@ -174,11 +175,11 @@ def experts_gradients(ctx, grad_y, *_):
     need_x, need_scores = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
     need_tables = any(ctx.needs_input_grad[3:6])
     if order is None and (need_tables or ctx.impl == "triton"):
-        order, bounds = torch.ops.peer.route(ids, down.shape[0], False, ctx.impl)
+        order, bounds = route(ids, down.shape[0], False, ctx.impl)
     rows = None
     if need_tables and ctx.table_grad == "sparse":
-        rows = torch.ops.peer.touched(bounds, ctx.impl)
-    dx, dscores, *dtables = torch.ops.peer.experts_backward(
+        rows = touched(bounds, ctx.impl)
+    dx, dscores, *dtables = experts_backward(
         grad_y.contiguous(),
         x,
         ids,

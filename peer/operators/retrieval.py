@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from peer.namespace import NAMESPACE
 from peer.operators.engine import engine, wide, without_autocast
 
 
-@custom_op("peer::retrieve", mutates_args=())
+@custom_op(f"{NAMESPACE}::retrieve", mutates_args=())
 @without_autocast
 def retrieve(
     query: Tensor, sub_keys: Tensor, topk: int, scores: str, impl: str
@@ -23,7 +24,7 @@ def _(query, sub_keys, topk, scores, impl):
     )
 
 
-@custom_op("peer::retrieve_backward", mutates_args=())
+@custom_op(f"{NAMESPACE}::retrieve_backward", mutates_args=())
 @without_autocast
 def retrieve_backward(
     grad: Tensor,
@@ -91,7 +92,7 @@ def retrieve_context(ctx, inputs, output) -> None:
 
 def retrieve_gradients(ctx, grad, _):
     needs = ctx.needs_input_grad[:2]
-    dquery, dkeys = torch.ops.peer.retrieve_backward(
+    dquery, dkeys = retrieve_backward(
         grad.contiguous(), *ctx.saved_tensors, ctx.nonlinearity, ctx.impl, *needs
     )
     return dquery if needs[0] else None, dkeys if needs[1] else None, None, None, None

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from peer.namespace import NAMESPACE
 from peer.operators.engine import capturing, check_ids, engine
 
 
-@custom_op("peer::route", mutates_args=())
+@custom_op(f"{NAMESPACE}::route", mutates_args=())
 def route(ids: Tensor, experts: int, check: bool, impl: str) -> tuple[Tensor, Tensor]:
     """The pairs' order by expert (T·P,), tokens ascending within one, and where the runs of equal
     experts lie, as the engine wants it: the bounds (N+1,) of all runs for ATen, the expert of each
@@ -24,7 +25,7 @@ def _(ids, experts, check, impl):
     return ids.new_empty(ids.numel(), dtype=torch.int32), ids.new_empty(runs, dtype=torch.int32)
 
 
-@custom_op("peer::touched", mutates_args=())
+@custom_op(f"{NAMESPACE}::touched", mutates_args=())
 def touched(bounds: Tensor, impl: str) -> Tensor:
     """The experts with at least one pair, ascending; waits for a GPU, since their number is a
     shape.
