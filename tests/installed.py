@@ -35,7 +35,8 @@ assert "impl='auto' -> 'aten'" in repr(layer), layer
 assert "pip install 'peer-suite[native]'" in str(peer.explain(layer, tokens=8))
 tokens = torch.randn(2, 8, 16, requires_grad=True)
 layer(tokens).square().sum().backward()
-assert tokens.grad is not None and all(p.grad is not None for p in layer.parameters())
+assert tokens.grad is not None
+assert all(p.grad is not None for p in layer.parameters())
 outputs = []
 for name in IMPLEMENTATIONS:
     if name in ("native", "triton", "compiled"):  # the last needs a C++ compiler

@@ -1,6 +1,5 @@
 """`bag`: weighted sums of table rows, and their gradients."""
 
-import torch
 from torch import Tensor
 from torch.library import custom_op
 
