@@ -1,5 +1,7 @@
 """What is built: a wheel that holds the layer alone, and a source distribution that holds everything."""
 
+import json
+import re
 import subprocess
 import tarfile
 import zipfile
@@ -7,6 +9,7 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+import yaml
 from hatchling import build
 from packaging.requirements import Requirement
 
@@ -49,3 +52,22 @@ def test_the_source_distribution_holds_what_is_tracked(tmp_path, monkeypatch) ->
     there = {name for name in tracked.split("\0") if name and (ROOT / name).exists()}
     assert there - held == set()
     assert not {name for name in held if name.startswith(("results/scratch", ".git/", "dist/"))}
+
+
+def test_citation_archive_and_changelog_are_of_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    archived = json.loads((ROOT / ".zenodo.json").read_text())
+    newest = re.findall(r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[
+        0
+    ]
+    assert (cited["version"], cited["date-released"]) == newest
+    assert (archived["version"], archived["publication_date"]) == newest
+    assert newest[0] == peer.__version__
+    assert archived["title"] == cited["title"]
+
+
+def test_every_record_has_its_line_in_the_changelog() -> None:
+    said = (ROOT / "CHANGELOG.md").read_text()
+    made = {path.name.partition("-")[0] for path in (ROOT / "results/records").glob("*/*.json")}
+    assert made
+    assert not {commit for commit in made if f"`{commit}`" not in said}
