@@ -7,6 +7,10 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import Literal
+
+Format = Literal["table", "markdown", "csv", "json"]
+FORMATS: tuple[Format, ...] = ("table", "markdown", "csv", "json")
 
 WIDTH = 80
 CELLS = (40, 32, 24, 20, 18, 16, 14, 12)  # how long a line of a cell may be, tried in turn

@@ -39,7 +39,8 @@ ROOMS = {
         "one model knows nothing of many",
     ),
     "suites.compare": Room(
-        "suites.errors suites.records suites.analysis", "two sides are compared by records alone"
+        "suites.errors suites.output suites.records suites.analysis",
+        "two sides are compared by records alone",
     ),
     "suites.tables": Room(
         "suites.errors suites.output suites.registry suites.records suites.analysis",
@@ -95,7 +96,7 @@ ROOMS = {
         "an experiment beyond the paper is one more, and its claims are judged as the paper's",
     ),
     "suites.verbs": Room(
-        "suites.errors suites.registry suites.layers suites.records suites.measure "
+        "suites.errors suites.output suites.registry suites.layers suites.records suites.measure "
         "suites.compare suites.tables suites.figures suites.language_model suites.sweep "
         "suites.budgets suites.regress suites.paper",
         "verbs reach suites by name",
@@ -109,7 +110,7 @@ WITHOUT_TORCH += (
     "beyond",
     "sweep.experiment",
     "sweep.command",
-    "speed.cells.case",
+    "speed.cells",
 )
 
 

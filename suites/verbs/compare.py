@@ -9,20 +9,20 @@ Exit status: 0 nothing slower, 1 slower, worse, failed, removed or not reproduce
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from suites.compare.findings import compare
-from suites.compare.rendering import FORMATS, Format, render
 from suites.compare.sides import PAPER, Side, notes, side
-from suites.compare.verdict import exit_status
 from suites.errors import UserError
-from suites.paper import claims
+from suites.output import FORMATS, Format
 from suites.records.commits import Repository
 from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store
-from suites.tables.sheet import Sheet
 from suites.verbs.claims import by_suite
+
+if TYPE_CHECKING:
+    from suites.tables.sheet import Sheet
 
 
 @click.command(name="compare", help=__doc__)
@@ -35,6 +35,10 @@ from suites.verbs.claims import by_suite
 def command(
     base: str, head: str, suite: str | None, only_changed: bool, form: Format, results: Path
 ) -> int:
+    from suites.compare.findings import compare
+    from suites.compare.rendering import render
+    from suites.compare.verdict import exit_status
+
     if head == PAPER:
         raise UserError("the paper is a BASE: python -m suites compare paper HEAD")
     store, repository = Store(results), Repository(results.parent)
@@ -48,6 +52,8 @@ def command(
 
 def judge(found: Side, form: Format) -> int:
     """Prints a verdict per claim that the records of `found` bear on."""
+    from suites.paper import claims
+
     files = [file for file in found.files if file.suite in claims.SUITES]
     if not files:
         has = ", ".join(sorted({file.suite for file in found.files}))
@@ -67,7 +73,7 @@ def judge(found: Side, form: Format) -> int:
     return verdict_status(verdicts)
 
 
-def shown(sheet: Sheet, form: Format) -> str:
+def shown(sheet: "Sheet", form: Format) -> str:
     if form == "json":
         rows = json.loads(sheet.frame.to_json(orient="records"))
         return json.dumps({"notes": sheet.notes, "rows": rows}, indent=1, ensure_ascii=False)

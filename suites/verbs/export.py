@@ -12,7 +12,6 @@ from suites.errors import UserError
 from suites.records.commits import Repository
 from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store, write_bytes, write_text
-from suites.tables.long import card, long
 
 
 @click.command(name="export", help=__doc__)
@@ -25,6 +24,8 @@ from suites.tables.long import card, long
 )
 @click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(to: Path, results: Path) -> None:
+    from suites.tables.long import card, long
+
     store, repository = Store(results), Repository(results.parent)
     files = [file for kind in ("records", "published") for _, file in store.files(kind)]
     if not files:

@@ -6,9 +6,7 @@
 from pathlib import Path
 
 import click
-from tabulate import tabulate
 
-from suites.compare.history import bisect_help, history, plot
 from suites.records.commits import Repository
 from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store
@@ -23,6 +21,10 @@ from suites.records.store import RESULTS, Store
 @click.option("--head", default="HEAD", show_default=True, help="the newest commit to look at")
 @click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(suite: str, case: str, metric: str | None, head: str, results: Path) -> int:
+    from tabulate import tabulate
+
+    from suites.compare.history import bisect_help, history, plot
+
     store, repository = Store(results), Repository(results.parent)
     found = history(store, repository, suite, case, metric, repository.resolve(head))
     starts = found.changes

@@ -8,9 +8,8 @@ Exit status: 0 nothing slower, 1 slower, more, failed or removed, 2 usage, 3 und
 
 import click
 
-from suites.compare.rendering import FORMATS, Format, render
-from suites.compare.verdict import exit_status
 from suites.errors import UserError
+from suites.output import FORMATS, Format
 from suites.records.commits import Repository
 from suites.records.store import RESULTS, Store
 
@@ -34,6 +33,8 @@ def command(
     seed: int,
     form: Format,
 ) -> int:
+    from suites.compare.rendering import render
+    from suites.compare.verdict import exit_status
     from suites.measure.lock import measuring
     from suites.regress.run import Plan, run_gate
 

@@ -5,7 +5,6 @@ Exit status: 1 when the gate is not as it must be, else those of every verb.
 
 import click
 
-from suites.compare.causes import CONTROLS
 from suites.records.commits import Repository
 from suites.records.store import RESULTS, Store
 from suites.verbs.regress import chosen_device
@@ -54,6 +53,7 @@ def simulated(gates: int) -> bool:
 
 def measured(device: str) -> bool:
     """The checked-out commit against itself, and against itself made slower."""
+    from suites.compare.causes import CONTROLS
     from suites.measure.lock import measuring
     from suites.regress.run import Plan, run_gate
 

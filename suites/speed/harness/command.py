@@ -3,7 +3,7 @@
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Listener:
 
 
 def speed_command(
-    suite: str, card: str | None, profiles: dict[str, tuple[Cell, ...]]
+    suite: str, card: str | None, profiles: Mapping[str, tuple[Cell, ...]]
 ) -> click.Command:
     """`profiles` are the suite's cells by profile; `card` is its module's docstring."""
 
@@ -97,7 +97,9 @@ def speed_command(
     return command
 
 
-def planner(profiles: dict[str, tuple[Cell, ...]]) -> Callable[[str, list[ResultFile]], list[str]]:
+def planner(
+    profiles: Mapping[str, tuple[Cell, ...]],
+) -> Callable[[str, list[ResultFile]], list[str]]:
     """What `publish` asks a suite: the case ids of a complete run."""
 
     def planned(profile: str, files: list[ResultFile]) -> list[str]:
