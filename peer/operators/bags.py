@@ -1,5 +1,7 @@
 """`bag`: weighted sums of table rows, and their gradients."""
 
+from typing import Any
+
 from torch import Tensor
 from torch.library import custom_op
 
@@ -26,7 +28,16 @@ def bag(
 
 
 @bag.register_fake
-def _(ids, scores, table, order, bounds, table_grad, check, impl):
+def _(
+    ids: Tensor,
+    scores: Tensor,
+    table: Tensor,
+    order: Tensor | None,
+    bounds: Tensor | None,
+    table_grad: str,
+    check: bool,
+    impl: str,
+) -> Tensor:
     return table.new_empty(ids.shape[0], table.shape[1])
 
 
@@ -59,7 +70,18 @@ def bag_backward(
 
 
 @bag_backward.register_fake
-def _(grad_y, ids, scores, table, order, bounds, touched, impl, need_scores, need_table):
+def _(
+    grad_y: Tensor,
+    ids: Tensor,
+    scores: Tensor,
+    table: Tensor,
+    order: Tensor | None,
+    bounds: Tensor | None,
+    touched: Tensor | None,
+    impl: str,
+    need_scores: bool,
+    need_table: bool,
+) -> tuple[Tensor, Tensor]:
     rows = table.shape[0] if touched is None else touched.shape[0]
     return (
         scores.new_empty(scores.shape if need_scores else (0,)),
@@ -67,12 +89,12 @@ def _(grad_y, ids, scores, table, order, bounds, touched, impl, need_scores, nee
     )
 
 
-def bag_context(ctx, inputs, output) -> None:
+def bag_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     *tensors, ctx.table_grad, _, ctx.impl = inputs
     ctx.save_for_backward(*tensors)
 
 
-def bag_gradients(ctx, grad_y):
+def bag_gradients(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
     ids, scores, table, order, bounds = ctx.saved_tensors
     _, need_scores, need_table, *_ = ctx.needs_input_grad
     if order is None and (need_table or ctx.impl == "triton"):

@@ -20,7 +20,7 @@ def route(ids: Tensor, experts: int, check: bool, impl: str) -> tuple[Tensor, Te
 
 
 @route.register_fake
-def _(ids, experts, check, impl):
+def _(ids: Tensor, experts: int, check: bool, impl: str) -> tuple[Tensor, Tensor]:
     runs = ids.numel() if impl == "triton" else experts + 1
     return ids.new_empty(ids.numel(), dtype=torch.int32), ids.new_empty(runs, dtype=torch.int32)
 
@@ -41,7 +41,7 @@ def touched(bounds: Tensor, impl: str) -> Tensor:
 
 
 @touched.register_fake
-def _(bounds, impl):
+def _(bounds: Tensor, impl: str) -> Tensor:
     return bounds.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 

@@ -3,6 +3,8 @@
 Registered without `custom_op`, whose wrappers take a third of the time of one token.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.library import Library
@@ -21,11 +23,13 @@ LIBRARY.define(
 few_tokens = getattr(torch.ops, NAMESPACE).few_tokens
 
 
-@torch.library.impl(LIBRARY, "few_tokens", "CPU")
-def _(*arguments) -> Tensor:
+def run(*arguments: Any) -> Tensor:
     return engine("native").few_tokens(*arguments)
 
 
-@torch.library.register_fake(f"{NAMESPACE}::few_tokens", lib=LIBRARY)
-def _(x, *_):
+def fake(x: Tensor, *_: object) -> Tensor:
     return torch.empty_like(x)
+
+
+LIBRARY.impl("few_tokens", run, "CPU")
+torch.library.register_fake(f"{NAMESPACE}::few_tokens", fake, lib=LIBRARY)
