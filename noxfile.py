@@ -128,6 +128,15 @@ def build(session: nox.Session) -> None:
     session.run(python, "-I", str(Path("tests/installed.py").resolve()), external=True)
 
 
+@nox.session
+def hub(session: nox.Session) -> None:
+    """Assemble the layer for Hugging Face's kernels, try it, the example in a decoder and the kernel task."""
+    prepare(session, "test", "hub")
+    session.run("pytest", "tests/interop", *session.posargs)
+    shutil.rmtree("dist/peer-kernel", ignore_errors=True)
+    session.run("python", "interop/hub_kernel.py", "dist/peer-kernel")
+
+
 @nox.session(tags=["gpu"])
 def regress(session: nox.Session) -> None:
     """Measure BASE and HEAD in paired rounds and fail on a regression: nox -s regress -- BASE [HEAD]."""
