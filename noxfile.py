@@ -12,6 +12,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 HAS_GPU = shutil.which("nvidia-smi") is not None
 # Where there is no NVIDIA GPU, an open range of torch would bring gigabytes of CUDA.
+CLEAN = ".nox/clean"  # where session build installs the wheel and nothing else
 CONSTRAINTS = () if HAS_GPU else ("--constraint", "constraints-cpu.txt")
 
 
@@ -120,7 +121,7 @@ def build(session: nox.Session) -> None:
     shutil.rmtree("dist/packages", ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", "dist/packages")
     (wheel,) = Path("dist/packages").glob("*.whl")
-    clean = Path(session.create_tmp()).resolve() / "clean"
+    clean = Path(CLEAN).resolve()
     session.run("python", "-m", "venv", "--clear", str(clean))
     python = str(clean / "bin" / "python")
     session.run(python, "-m", "pip", "install", *CONSTRAINTS, str(wheel.resolve()), external=True)
@@ -135,6 +136,27 @@ def hub(session: nox.Session) -> None:
     session.run("pytest", "tests/interop", *session.posargs)
     shutil.rmtree("dist/peer-kernel", ignore_errors=True)
     session.run("python", "interop/hub_kernel.py", "dist/peer-kernel")
+
+
+@nox.session
+def newcomer(session: nox.Session) -> None:
+    """Walk the README from a fresh clone: its commands, the wheel in a decoder, the export read back."""
+    clone = Path(session.create_tmp()).resolve() / "clone"
+    shutil.rmtree(clone, ignore_errors=True)
+    session.run("git", "clone", "--quiet", str(Path.cwd()), str(clone), external=True)
+    session.install("nox")
+    session.chdir(clone)
+    session.run("nox", "-s", "reproduce", "--", "--profile", "smoke")
+    session.run("nox", "-s", "build")
+    suites, clean = (str(clone / place / "bin/python") for place in (".nox/reproduce", CLEAN))
+    transformers = [
+        name for name in nox.project.dependency_groups(PROJECT, "hub") if "trans" in name
+    ]
+    session.run(clean, "-m", "pip", "install", *CONSTRAINTS, *transformers, external=True)
+    session.run(clean, "-I", "tests/examples.py", "README.md", "docs/layer.md", external=True)
+    session.run(suites, "-m", "suites", "export", external=True)
+    read = "import pandas; print(pandas.read_parquet('dist/results/results.parquet'))"
+    session.run(suites, "-c", read, external=True)
 
 
 @nox.session(tags=["gpu"])

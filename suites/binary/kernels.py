@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from suites.binary.case import Case
+from suites.output import say
 from suites.records.places import PLACE
 from suites.records.record import Model, Record, ResultFile, digest
 from suites.registry import profile_of
@@ -70,6 +71,7 @@ def command(profile: str, results: Path | None) -> int:
     write(folder / "records.json", file)
     for sheet in sheets([file]):
         sheet.write(folder)
-        click.echo(sheet.markdown())
-    click.echo(f"wrote {len(records)} records and a table in {folder}")
+        say(sheet.markdown(), **sheet.data())
+    wrote = f"wrote {len(records)} records and a table in {folder}"
+    say(wrote, wrote=str(folder), records=len(records))
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from suites.errors import UserError
+from suites.output import say
 from suites.records.places import PLACE
 from suites.records.record import ResultFile
 from suites.records.store import RESULTS, Store
@@ -32,7 +33,8 @@ def command(profile: str, scratch: bool, wide: bool, results: Path) -> None:
             f"no records of profile {profile} under {place} that a claim rests on; make some with: "
             f"python -m suites paper --profile {profile}"
         )
-    click.echo(claims.sheet(profile, files).printed(wide))
+    sheet = claims.sheet(profile, files)
+    say(sheet.printed(wide), **sheet.data())
 
 
 def committed(store: Store, profile: str) -> dict[str, list[ResultFile]]:

@@ -15,7 +15,7 @@ import click
 
 from suites.compare.sides import PAPER, Side, notes, side
 from suites.errors import UserError
-from suites.output import FORMATS, Format
+from suites.output import FORMATS, Format, say
 from suites.records.commits import Repository
 from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store
@@ -46,7 +46,9 @@ def command(
         return judge(side(head, store, repository, suite), form)
     ours, theirs = (side(given, store, repository, suite) for given in (base, head))
     rows = compare(ours, theirs)
-    click.echo(render(rows, notes(ours, theirs), form, only_changed))
+    remarks = notes(ours, theirs)
+    found = [row.model_dump() for row in rows]
+    say(render(rows, remarks, form, only_changed), notes=remarks, rows=found)
     return exit_status(rows)
 
 
@@ -65,18 +67,18 @@ def judge(found: Side, form: Format) -> int:
     for profile in sorted({file.profile for file in files}):
         own = by_suite(file for file in files if file.profile == profile)
         sheet = claims.sheet(profile, own, only=own)
-        click.echo(shown(sheet, form))
+        say(shown(sheet, form), **sheet.data())
         verdicts += list(sheet.frame["verdict"])
     if form in ("table", "markdown"):
         for note in notes(found):
-            click.echo(f"- {note}")
+            say(f"- {note}", note=note)
     return verdict_status(verdicts)
 
 
 def shown(sheet: "Sheet", form: Format) -> str:
     if form == "json":
-        rows = json.loads(sheet.frame.to_json(orient="records"))
-        return json.dumps({"notes": sheet.notes, "rows": rows}, indent=1, ensure_ascii=False)
+        body = {name: sheet.data()[name] for name in ("notes", "rows")}
+        return json.dumps(body, indent=1, ensure_ascii=False)
     return sheet.csv().rstrip("\n") if form == "csv" else sheet.printed(wide=form == "markdown")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from suites.errors import UserError
+from suites.output import say
 from suites.records.commits import Repository
 from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store, write_bytes, write_text
@@ -38,4 +39,9 @@ def command(to: Path, results: Path) -> None:
     write_bytes(to / "results.parquet", table.getvalue())
     write_text(to / "results.csv", frame.to_csv(index=False, lineterminator="\n"))
     write_text(to / "README.md", card(frame))
-    click.echo(f"wrote {len(frame):,} rows of {len(files)} record files to {to}")
+    say(
+        f"wrote {len(frame):,} rows of {len(files)} record files to {to}",
+        wrote=str(to),
+        rows=len(frame),
+        record_files=len(files),
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from suites.output import say
 from suites.records.commits import Repository
 from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store
@@ -39,15 +40,19 @@ def command(suite: str, case: str, metric: str | None, head: str, results: Path)
         for number, point in enumerate(found.points)
     ]
     headers = ["commit", "subject", found.metric, "step", ""]
-    click.echo(f"{found.title}\n")
-    click.echo(tabulate(rows, headers=headers, disable_numparse=True))
+    points = [
+        {"commit": point.commit, "value": point.value, "changed": number in starts}
+        for number, point in enumerate(found.points)
+    ]
+    table = tabulate(rows, headers=headers, disable_numparse=True)
+    say(f"{found.title}\n\n{table}", title=found.title, metric=found.metric, points=points)
     for line in [*found.notes, *(bisect_help(found, repository) or ["no change point"])]:
-        click.echo(f"- {line}")
+        say(f"- {line}", note=line)
     folder = results / "scratch" / "history"
     folder.mkdir(parents=True, exist_ok=True)
     name = "".join(c if c.isalnum() else "-" for c in f"{suite}-{case}-{found.metric}")
     for suffix, body in zip(("svg", "png"), plot(found), strict=True):
         path = folder / f"{name}.{suffix}"
         path.write_bytes(body)
-        click.echo(f"wrote {path}")
+        say(f"wrote {path}", wrote=str(path))
     return 0

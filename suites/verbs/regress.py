@@ -9,7 +9,7 @@ Exit status: 0 nothing slower, 1 slower, more, failed or removed, 2 usage, 3 und
 import click
 
 from suites.errors import UserError
-from suites.output import FORMATS, Format
+from suites.output import FORMATS, Format, say
 from suites.records.commits import Repository
 from suites.records.store import RESULTS, Store
 
@@ -55,7 +55,7 @@ def command(
     )
     with measuring(device):
         rows, notes, folder = run_gate(plan, repository, Store(RESULTS))
-    click.echo(render(rows, notes, form))
+    say(render(rows, notes, form), notes=notes, rows=[row.model_dump() for row in rows])
     click.echo(f"wrote gate.md and gate.json in {folder}", err=True)
     return exit_status(rows)
 

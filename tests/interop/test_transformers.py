@@ -1,10 +1,11 @@
 """The example of docs/layer.md: PEER in a decoder of transformers, trained, saved, loaded, and asked."""
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.examples import run
 
 pytest.importorskip("transformers", reason="pip install --group hub brings transformers")
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,14 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """What the example's code leaves behind, run in a folder of its own."""
-    (code,) = re.findall(
-        r"```python\n(.*?)```", (ROOT / "docs" / "layer.md").read_text(), re.DOTALL
-    )
-    scope: dict = {"__name__": "example"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("example"))
-        exec(compile(code, "docs/layer.md", "exec"), scope)
-    return scope
+        return run(ROOT / "docs" / "layer.md")
 
 
 def test_every_parameter_of_the_layer_is_trained(example: dict) -> None:

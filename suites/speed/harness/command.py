@@ -12,6 +12,7 @@ import pytest
 from tabulate import tabulate
 
 from suites.errors import UserError
+from suites.output import say
 from suites.records.places import PLACE
 from suites.records.record import ResultFile, digest
 from suites.records.store import read
@@ -83,7 +84,7 @@ def speed_command(
             with contextlib.redirect_stdout(io.StringIO()):
                 listener = pytest_run([*arguments, "--collect-only"])
             require_cells(listener, suite, expression)
-            click.echo(plan(listener.cells))
+            say(plan(listener.cells))
             return 0
         from suites.speed.harness.bench import require
 
@@ -174,8 +175,12 @@ def report(paths: list[Path], wide: bool) -> int:
     sheet.write(folder)
     for name, figure in FIGURES[suite](files).items():
         save(figure, folder / name)
-    click.echo(sheet.printed(wide))
+    say(sheet.printed(wide), **sheet.data())
     statuses = Counter(record.status for file in files for record in file.records)
     listed = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
-    click.echo(f"{listed}; records, table.md, table.csv and figures are in {folder}")
+    say(
+        f"{listed}; records, table.md, table.csv and figures are in {folder}",
+        wrote=str(folder),
+        statuses=dict(statuses),
+    )
     return 1 if statuses["error"] or statuses["invalid"] else 0
