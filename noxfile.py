@@ -11,8 +11,8 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 HAS_GPU = shutil.which("nvidia-smi") is not None
-# Where there is no NVIDIA GPU, an open range of torch would bring gigabytes of CUDA.
 CLEAN = ".nox/clean"  # where session build installs the wheel and nothing else
+# Where there is no NVIDIA GPU, an open range of torch would bring gigabytes of CUDA.
 CONSTRAINTS = () if HAS_GPU else ("--constraint", "constraints-cpu.txt")
 
 
