@@ -61,7 +61,7 @@ def measured() -> list[dict[str, str]]:
 def check_native(device: torch.device, dtype: torch.dtype) -> None:
     if not numba_installed():
         raise ValueError(
-            "impl='native' needs the package numba: pip install 'peer-suite[native]', or use impl='aten'"
+            "impl='native' needs the package numba: pip install numba, or use impl='aten'"
         )
     if device.type not in ("cpu", "meta"):
         raise ValueError(f"impl='native' runs on a CPU; got tensors on {device}; use impl='auto'")
@@ -72,7 +72,7 @@ def check_native(device: torch.device, dtype: torch.dtype) -> None:
 def check_triton(device: torch.device, dtype: torch.dtype, pairs: int | None) -> None:
     if not triton_installed():
         raise ValueError(
-            "impl='triton' needs the package triton: pip install 'peer-suite[triton]', or use impl='aten'"
+            "impl='triton' needs the package triton: pip install triton, or use impl='aten'"
         )
     if device.type not in ("cuda", "meta") and os.environ.get("TRITON_INTERPRET") != "1":
         raise ValueError(
