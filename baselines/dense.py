@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from peer.counted import Counted
 from peer.functional import check_one_of
 from peer.reference import ACTIVATIONS
+from peer.sizes import check_sizes
 
 
 class DenseFFW(Counted, nn.Module):
@@ -21,9 +22,12 @@ class DenseFFW(Counted, nn.Module):
         self, dim: int, *, hidden: int | None = None, activation: str = "gelu", glu: bool = False
     ) -> None:
         super().__init__()
+        check_sizes(dim=dim)
         check_one_of("activation", activation, ACTIVATIONS)
         self.dim, self.activation = dim, activation
-        self.hidden = hidden or (round(8 * dim / 3) if glu else 4 * dim)
+        own = max(1, round(8 * dim / 3)) if glu else 4 * dim
+        self.hidden = own if hidden is None else hidden
+        check_sizes(hidden=self.hidden)
         self.up = nn.Linear(dim, self.hidden, bias=False)
         self.gate = nn.Linear(dim, self.hidden, bias=False) if glu else None
         self.down = nn.Linear(self.hidden, dim, bias=False)

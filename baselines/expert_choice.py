@@ -7,6 +7,7 @@ from baselines.capacity import slots_for
 from peer.counted import Counted
 from peer.functional import check_one_of
 from peer.reference import ACTIVATIONS
+from peer.sizes import check_sizes
 
 SAMPLE_TOKENS = 8192
 
@@ -36,12 +37,15 @@ class ExpertChoiceMoE(Counted, nn.Module):
         activation: str = "gelu",
     ) -> None:
         super().__init__()
+        check_sizes(dim=dim, experts=experts)
         check_one_of("activation", activation, ACTIVATIONS)
         if not 0 < capacity_factor <= experts:
             raise ValueError(
                 f"capacity_factor must lie in (0, experts={experts}]; got {capacity_factor}"
             )
-        self.dim, self.experts, self.hidden = dim, experts, hidden or 4 * dim
+        self.dim, self.experts = dim, experts
+        self.hidden = 4 * dim if hidden is None else hidden
+        check_sizes(hidden=self.hidden)
         self.capacity_factor, self.activation = capacity_factor, activation
         self.router = nn.Linear(dim, experts, bias=False)
         self.up = nn.Parameter(torch.empty(experts, dim, self.hidden))

@@ -8,6 +8,7 @@ from baselines.grouped import grouped_product
 from baselines.moments import GELU_SECOND_MOMENT, SILU_SECOND_MOMENT
 from peer.counted import Counted
 from peer.reference import ACTIVATIONS
+from peer.sizes import check_sizes
 
 
 class FineGrainedMoE(Counted, nn.Module):
@@ -43,12 +44,15 @@ class FineGrainedMoE(Counted, nn.Module):
         bias_rate: float = 0.001,
     ) -> None:
         super().__init__()
-        if not 1 <= topk <= experts:
-            raise ValueError(f"topk must be between 1 and experts={experts}; got {topk}")
+        check_sizes(dim=dim, experts=experts, topk=topk)
+        if topk > experts:
+            raise ValueError(f"topk must be at most experts={experts}; got {topk}")
         if bias_rate < 0:
             raise ValueError(f"bias_rate must be 0 (no balancing) or positive; got {bias_rate}")
         self.dim, self.experts, self.topk, self.bias_rate = dim, experts, topk, bias_rate
-        self.hidden = hidden or max(8, 8 * round((16 * dim - 2 * experts) / (48 * (topk + 1))))
+        own = max(8, 8 * round((16 * dim - 2 * experts) / (48 * (topk + 1))))
+        self.hidden = own if hidden is None else hidden
+        check_sizes(hidden=self.hidden)
         self.router = nn.Linear(dim, experts, bias=False)
         self.shared = DenseFFW(dim, hidden=self.hidden, activation="silu", glu=True)
         self.gate_up = nn.Parameter(torch.empty(experts, dim, 2 * self.hidden))

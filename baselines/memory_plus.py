@@ -9,6 +9,7 @@ from peer.choice import resolve
 from peer.counted import Counted
 from peer.functional import bag, check_table_grad, check_tables_fit
 from peer.router import ProductKeyRouter
+from peer.sizes import check_sizes, check_square
 
 
 class MemoryPlus(Counted, nn.Module):
@@ -47,8 +48,12 @@ class MemoryPlus(Counted, nn.Module):
         impl: str = "auto",
     ) -> None:
         super().__init__()
-        self.dim, self.dim_value, self.impl = dim, dim_value or dim, impl
-        self.dim_key = dim_key or 2 * (self.dim_value // 4)
+        check_sizes(dim=dim)
+        check_square(memories=memories)
+        self.dim, self.impl = dim, impl
+        self.dim_value = dim if dim_value is None else dim_value
+        check_sizes(dim_value=self.dim_value)
+        self.dim_key = max(2, 2 * (self.dim_value // 4)) if dim_key is None else dim_key
         self.table_grad = table_grad
         self.router = ProductKeyRouter(
             dim,

@@ -9,6 +9,7 @@ from peer.counted import Counted
 from peer.functional import bag, check_table_grad, check_tables_fit, named_grad
 from peer.optim import RowOptimizer
 from peer.router import ProductKeyRouter
+from peer.sizes import check_sizes, check_square
 
 
 class PKM(Counted, nn.Module):
@@ -39,6 +40,8 @@ class PKM(Counted, nn.Module):
         impl: str = "auto",
     ) -> None:
         super().__init__()
+        check_sizes(dim=dim)
+        check_square(memories=memories)
         check_tables_fit(1, memories, dim)
         self.router = ProductKeyRouter(
             dim,

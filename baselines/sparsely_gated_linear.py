@@ -16,6 +16,7 @@ from peer.functional import (
 from peer.optim import RowOptimizer
 from peer.reference import ACTIVATIONS
 from peer.router import ProductKeyRouter
+from peer.sizes import check_sizes
 
 
 class SparselyGatedLinear(Counted, nn.Module):
@@ -55,6 +56,7 @@ class SparselyGatedLinear(Counted, nn.Module):
         impl: str = "auto",
     ) -> None:
         super().__init__()
+        check_sizes(dim=dim)
         check_one_of("activation", activation, ACTIVATIONS)
         self.router = ProductKeyRouter(
             dim,

@@ -10,6 +10,7 @@ from baselines.grouped import GEMM_ROW_BYTES, grouped_product
 from peer.counted import Counted
 from peer.functional import check_one_of
 from peer.reference import ACTIVATIONS
+from peer.sizes import check_sizes
 
 GATES = ("softmax", "sigmoid")
 
@@ -50,10 +51,11 @@ class TopKMoE(Counted, nn.Module):
         activation: str = "gelu",
     ) -> None:
         super().__init__()
+        check_sizes(dim=dim, experts=experts, topk=topk)
         check_one_of("activation", activation, ACTIVATIONS)
         check_one_of("gate", gate, GATES)
-        if not 1 <= topk <= experts:
-            raise ValueError(f"topk must be between 1 and experts={experts}; got {topk}")
+        if topk > experts:
+            raise ValueError(f"topk must be at most experts={experts}; got {topk}")
         if gate == "softmax" and topk == 1:
             raise ValueError(
                 "gate='softmax' needs topk of at least 2; take gate='sigmoid' for topk=1"
@@ -62,12 +64,9 @@ class TopKMoE(Counted, nn.Module):
             raise ValueError(f"4·dim = {4 * dim} does not divide by topk={topk}; state hidden")
         if capacity_factor is not None and capacity_factor <= 0:
             raise ValueError(f"capacity_factor must be positive or None; got {capacity_factor}")
-        self.dim, self.experts, self.topk, self.hidden = (
-            dim,
-            experts,
-            topk,
-            hidden or 4 * dim // topk,
-        )
+        self.dim, self.experts, self.topk = dim, experts, topk
+        self.hidden = 4 * dim // topk if hidden is None else hidden
+        check_sizes(hidden=self.hidden)
         self.gate, self.capacity_factor, self.balance = gate, capacity_factor, balance
         self.activation = activation
         self.router = nn.Linear(dim, experts, bias=False)

@@ -1,6 +1,7 @@
 """UltraMemV2 (arXiv 2508.18756; retrieval of UltraMem, 2411.12364): linear pairs beside the feed-forward."""
 
 import functools
+import math
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from baselines.moments import GELU_SECOND_MOMENT
 from peer.choice import resolve
 from peer.counted import Counted
 from peer.functional import bag, check_table_grad, check_tables_fit
-from peer.router import check_square
+from peer.sizes import check_sizes, check_square
 
 SAMPLE_TOKENS = 512
 
@@ -61,16 +62,16 @@ class UltraMemV2(Counted, nn.Module):
         impl: str = "auto",
     ) -> None:
         super().__init__()
-        check_square(experts)
-        self.sub_keys = round(experts**0.5)
-        if not 1 <= topk <= self.sub_keys:
-            raise ValueError(f"topk must be between 1 and √experts = {self.sub_keys}; got {topk}")
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1; got {rank}")
+        check_sizes(dim=dim, topk=topk, rank=rank)
+        check_square(experts=experts)
+        self.sub_keys = math.isqrt(experts)
+        if topk > self.sub_keys:
+            raise ValueError(f"topk must be at most √experts = {self.sub_keys}; got {topk}")
         self.dim, self.experts, self.topk, self.rank = dim, experts, topk, rank
-        self.dim_key = dim_key or max(1, dim // 2)
-        self.dim_in = dim_in or max(1, dim // 4)
-        self.dim_out = dim_out or max(1, 3 * dim // 4)
+        self.dim_key = max(1, dim // 2) if dim_key is None else dim_key
+        self.dim_in = max(1, dim // 4) if dim_in is None else dim_in
+        self.dim_out = max(1, 3 * dim // 4) if dim_out is None else dim_out
+        check_sizes(dim_key=self.dim_key, dim_in=self.dim_in, dim_out=self.dim_out)
         self.table_grad, self.impl = table_grad, impl
         check_tables_fit(1, experts, self.dim_in + self.dim_out)
         self.ffw = DenseFFW(dim, hidden=hidden)

@@ -9,6 +9,7 @@ import torch
 from peer import costs
 from peer.choice import numba_installed, resolve
 from peer.layer import PEER
+from peer.sizes import check_sizes
 
 H200_BYTES_PER_SECOND = 4.3e12  # a measured device-to-device copy, for tables on no device
 COPIED_BYTES = 2**27  # of a copy that measures the roof: more than any cache
@@ -53,8 +54,7 @@ def explain(layer: PEER, tokens: int, *, bytes_per_second: float | None = None) 
     The floor is the bytes' time at `bytes_per_second`, by default what a copy on the tables' device
     reaches, measured once (an H200's for tables on the meta device).
     """
-    if tokens < 1:
-        raise ValueError(f"tokens must be at least 1; got {tokens}")
+    check_sizes(tokens=tokens)
     router, table = layer.router, layer.down
     pairs = tokens * router.heads * router.topk
     impl = resolve(layer.impl, table.device, table.dtype, pairs)

@@ -17,6 +17,7 @@ from peer import operators, reference
 from peer.choice import resolve
 from peer.memory import memory_bytes
 from peer.optim import RowOptimizer
+from peer.sizes import check_sizes
 from peer.stepping import BagAndStep, ExpertsAndStep
 
 TABLE_GRADS = ("dense", "sparse")
@@ -50,9 +51,10 @@ def retrieve(
         )
     if sub_keys.dim() == 4 and sub_keys.shape[1] != query_THQ.shape[1]:
         raise ValueError(f"queries have {query_THQ.shape[1]} heads, sub-keys {sub_keys.shape[1]}")
-    if not 1 <= topk <= sub_keys.shape[-2]:
+    check_sizes(topk=topk)
+    if topk > sub_keys.shape[-2]:
         raise ValueError(
-            f"topk must be between 1 and the {sub_keys.shape[-2]} sub-keys per half; got {topk}"
+            f"topk must be at most the {sub_keys.shape[-2]} sub-keys per half; got {topk}"
         )
     check_same("retrieve", query=query_THQ, sub_keys=sub_keys)
     # Scores are float32 or wider, whatever the queries are.

@@ -16,6 +16,7 @@ from peer.optim import RowOptimizer
 from peer.reference import ACTIVATIONS
 from peer.router import ProductKeyRouter
 from peer.serving import is_served, serve
+from peer.sizes import check_sizes, check_square
 
 INITS = ("matched", "unit")
 
@@ -68,6 +69,8 @@ class PEER(Counted, nn.Module):
         super().__init__()
         check_one_of("activation", activation, ACTIVATIONS)
         check_one_of("init", init, INITS)
+        check_sizes(dim=dim)
+        check_square(experts=experts)
         check_tables_fit(3 if glu else 2, experts, dim)
         self.router = ProductKeyRouter(
             dim,

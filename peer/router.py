@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from peer.functional import check_one_of, retrieve
 from peer.reference import SCORES
+from peer.sizes import check_sizes, check_square
 
 QUERY_NORMS = ("batch", "layer", None)
 
@@ -48,17 +49,13 @@ class ProductKeyRouter(nn.Module):
         own_pools: bool = False,
     ) -> None:
         super().__init__()
-        check_square(experts)
+        check_sizes(dim=dim, heads=heads, topk=topk, dim_key=dim_key)
+        check_square(experts=experts)
         check_one_of("scores", scores, SCORES)
         if query_norm not in QUERY_NORMS:
             raise ValueError(f"query_norm must be 'batch', 'layer' or None; got {query_norm!r}")
-        if dim_key < 2 or dim_key % 2:
-            raise ValueError(
-                f"dim_key must be even and positive, one half per sub-key; got {dim_key}"
-            )
-        for name, value in (("dim", dim), ("heads", heads), ("topk", topk)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1; got {value}")
+        if dim_key % 2:
+            raise ValueError(f"dim_key must be even, one half per sub-key; got {dim_key}")
         sub_keys = math.isqrt(experts)
         if topk > sub_keys:
             raise ValueError(f"topk must be at most √experts = {sub_keys}; got {topk}")
@@ -204,10 +201,3 @@ class ProductKeyRouter(nn.Module):
             f"shared_keys={self.shared_keys}, shared_query={self.queries < self.heads}, "
             f"own_pools={self.own_pools}"
         )
-
-
-def check_square(experts: int) -> None:
-    root = math.isqrt(max(experts, 0))
-    if experts < 1 or root * root != experts:
-        near = " and ".join(str(n * n) for n in (root, root + 1) if n > 0)
-        raise ValueError(f"experts must be a perfect square, got {experts}; nearest are {near}")

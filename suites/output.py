@@ -124,10 +124,17 @@ def fitted(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[st
     return drawn(broken[size][:shown]), list(headers[shown:])
 
 
+def within(headers: Sequence[str], rows: Sequence[Sequence[object]], whole: str = "") -> str:
+    """`fitted`, with a line on the columns that it leaves out; `whole` is the option that shows them."""
+    table, left_out = fitted(headers, rows)
+    more = f"{whole} shows too" if whole else "too wide for a terminal"
+    return f"{table}\n\n- {more}: {', '.join(left_out)}" if left_out else table
+
+
 def in_lines(cell: str, size: int) -> str:
-    """Broken after spaces and slashes only, so that a number or a name stays whole."""
+    """Broken after spaces, slashes and hyphens before a letter, so that a number stays whole."""
     lines = [""]
-    for piece in re.findall(r"[^\s/]+[\s/]?|[\s/]", cell):
+    for piece in re.split(r"(?<=[\s/])|(?<=\w-)(?=[A-Za-z])", cell):
         if lines[-1] and len((lines[-1] + piece).rstrip()) > size:
             lines.append("")
         lines[-1] += piece

@@ -53,8 +53,8 @@ ROOMS = {
         "figures are made of records alone",
     ),
     "suites.sweep": Room(
-        "suites.errors suites.output suites.registry suites.layers suites.records suites.measure suites.text "
-        "suites.language_model suites.tables suites.figures",
+        "suites.errors suites.output suites.registry suites.layers suites.records suites.measure "
+        "suites.text suites.language_model suites.tables suites.figures",
         "a sweep runs any experiment and knows none",
     ),
     "suites.budgets": Room(

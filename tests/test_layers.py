@@ -1,6 +1,7 @@
 """The contract of every registered layer, found through the registry."""
 
 import copy
+import inspect
 import io
 
 import pytest
@@ -189,3 +190,25 @@ def test_a_decoder_made_without_memory_is_all_in_its_state(assign: bool) -> None
             value.fill_(float("nan"))
     hollow.load_state_dict(whole.state_dict(), assign=assign)
     assert torch.equal(hollow(tokens), whole(tokens))
+
+
+def sizes_of(name: str) -> list[str]:
+    """Its dim and every option that is a whole number."""
+    parameters = inspect.signature(LAYERS[name]).parameters.values()
+    return [p.name for p in parameters if p.annotation in (int, int | None)]
+
+
+SIZES = [(name, size) for name in LAYERS for size in sizes_of(name)]
+
+
+@pytest.mark.parametrize(("name", "size"), SIZES)
+def test_a_size_is_a_whole_number_from_1(name: str, size: str) -> None:
+    """Torch's own words were "'<' not supported between instances of 'str' and 'int'"; True was a width."""
+    for bad in (1.5, "4", True, [4]):
+        with pytest.raises(TypeError, match=f"{size} must be a whole number of at least 1; got "):
+            LAYERS[name](**({"dim": 16} | SMALL.get(name, {}) | {size: bad}))
+    for bad in (0, -1, 10**30):
+        with pytest.raises(
+            ValueError, match=f"{size} must be at least 1 and fit 64 bits; got {bad}"
+        ):
+            LAYERS[name](**({"dim": 16} | SMALL.get(name, {}) | {size: bad}))

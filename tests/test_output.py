@@ -8,6 +8,7 @@ from suites.paper import claims
 from suites.records.store import RESULTS, Store
 from suites.tables import TABLES
 from suites.tables.sheet import Sheet
+from tests.lab import Lab, methods
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,23 @@ def test_the_columns_that_matter_are_shown(sheets, name: str, columns: list[str]
     headers = sheets[name].printed(wide=False).split("\n\n")[1].partition("---")[0]
     for column in columns:
         assert column in headers
+
+
+def test_what_a_verb_prints_fits(lab: Lab, command) -> None:
+    first, second = lab.commit(), lab.commit()
+    lab.measure(first)
+    lab.measure(second, methods(0.04))
+    place = ("--results", lab.store.root)
+    for arguments in (
+        ["compare", first, second, *place],
+        ["history", "--suite", "methods", "--case", "peer", *place],
+        ["run", "isoflop", "--profile", "tiny", "--plan", *place],
+    ):
+        done = command(*arguments)
+        assert done.status in (0, 1), done.err
+        table = [line for line in done.out.splitlines() if not line.startswith(("- ", "wrote"))]
+        assert max(map(len, table)) <= WIDTH, arguments
+    assert "- --wide shows too: " in done.out
 
 
 def test_left_out_columns_are_named() -> None:

@@ -14,7 +14,8 @@ import pandas as pd
 
 from suites.errors import UserError
 from suites.records.budget import Budget
-from suites.records.cells import flat, short
+from suites.records.cells import flat
+from suites.records.names import short
 from suites.records.record import Record, ResultFile, canonical
 
 LOSS = "validation_loss_nats"

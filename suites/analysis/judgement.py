@@ -5,7 +5,9 @@ order, and the difference of their losses is one value. Intervals are Student's,
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,6 +16,7 @@ from scipy import stats
 from suites.analysis.statistics import CONFIDENCE, LOSS_TOLERANCE_NATS, noncentrality
 
 Kind = Literal["below", "same"]
+Word = Literal["agrees", "disagrees"]
 MOST_SEEDS = 1000
 
 
@@ -26,14 +29,33 @@ class Interval:
     high: float | None
     deviation: float | None
     seeds: int
+    freedom: int = 0  # degrees, of `deviation`
+
+    @property
+    def error(self) -> float | None:
+        """Standard error of the mean; None without an interval."""
+        if self.low is None or self.high is None:
+            return None
+        return (self.high - self.low) / 2 / quantile(self.freedom)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict and the interval it rests on, None where nothing was run."""
+    """What records say of one claim; `verdicts` decides on the claims of a family together.
 
-    verdict: str
+    `p` is the chance, of either sign, of so much in favour of the word if there were nothing in it; None
+    where there is no test, and `otherwise` is said where there is none or it decides nothing.
+    """
+
     interval: Interval | None
+    otherwise: str
+    favours: Word = "agrees"
+    p: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Of this claim as if it were the only one."""
+        return verdicts([self])[0]
 
 
 def paired(one: dict[int, float], other: dict[int, float]) -> list[float]:
@@ -47,39 +69,67 @@ def interval(differences: list[float]) -> Interval:
     if count < 2:
         return Interval(mean, None, None, None, count)
     deviation = float(np.std(differences, ddof=1))
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * deviation / math.sqrt(count)
-    return Interval(mean, mean - reach, mean + reach, deviation, count)
+    reach = quantile(count - 1) * deviation / math.sqrt(count)
+    return Interval(mean, mean - reach, mean + reach, deviation, count, count - 1)
+
+
+def quantile(freedom: int) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
 
 
 def judge(
-    differences: list[float],
+    found: Interval,
     kind: Kind,
     effect: float | None,
     tolerance: float = LOSS_TOLERANCE_NATS,
 ) -> Judgement:
-    """The verdict on "the mean difference is below 0", or on "it is the same", within ± `tolerance`.
+    """On "the mean difference is below 0", or on "it is the same", within ± `tolerance`.
 
-    `effect` > 0 is how far below 0 the source reports it. A claim of less is not reproduced where the
-    interval lies above 0, or excludes all that is half as large as `effect` (without one, `tolerance`).
+    `effect` > 0 is how far below 0 the source reports it. Records disagree with a claim of less where they
+    exclude all that is half as large as `effect` (without one, `tolerance`), and with one of the same
+    where they exclude 0; with it they agree where they exclude what is not `tolerance` near.
     """
-    if not differences:
-        return Judgement("not run at this scale", None)
-    found = interval(differences)
-    if found.low is None or found.high is None or found.deviation is None:
-        return Judgement("undecided (one seed says nothing)", found)
+    if found.error is None or found.deviation is None:
+        return Judgement(found, "undecided (one seed says nothing)")
+    below = partial(lower_tail, found)
     if kind == "same":
-        within = -tolerance < found.low and found.high < tolerance
-        apart = found.low > 0 or found.high < 0
-        decided = "reproduced" if within else "not reproduced" if apart else None
+        agrees = max(below(tolerance), 1 - below(-tolerance))
+        disagrees = min(below(0.0), 1 - below(0.0))
         target = tolerance
     else:
-        least = effect / 2 if effect else tolerance
-        below, excluded = found.high < 0, found.low > -least
-        decided = "reproduced" if below else "not reproduced" if excluded else None
+        agrees, disagrees = below(0.0), 1 - below(-(effect / 2 if effect else tolerance))
         target = effect or max(abs(found.mean), tolerance)
-    if decided is None:
-        decided = f"undecided (would need {seeds_needed(found.deviation, target)} seeds)"
-    return Judgement(decided, found)
+    # Surely below 0, and surely less than half the effect: the sentence says no more than "below".
+    agreeing = agrees <= max(disagrees, (1 - CONFIDENCE) / 2)
+    return Judgement(
+        found,
+        f"undecided (would need {seeds_needed(found.deviation, target)} seeds)",
+        "agrees" if agreeing else "disagrees",
+        min(1.0, 2 * (agrees if agreeing else disagrees)),
+    )
+
+
+def lower_tail(found: Interval, value: float) -> float:
+    """Chance of a mean as low or lower, were `value` the truth."""
+    gap = found.mean - value
+    if not found.error:
+        return 0.5 * (1 + float(np.sign(gap)))
+    return float(stats.t.cdf(gap / found.error, found.freedom))
+
+
+def verdicts(family: Sequence[Judgement]) -> list[str]:
+    """A word for each: agrees, disagrees, undecided (why), not testable at this scale (why), not run.
+
+    Agreement and disagreement by Holm's procedure (Scandinavian Journal of Statistics 6, 1979): with
+    probability 95 % none in the whole family is by chance.
+    """
+    tested = sorted((one.p, number) for number, one in enumerate(family) if one.p is not None)
+    words = [one.otherwise for one in family]
+    for rank, (p, number) in enumerate(tested):
+        if p * (len(tested) - rank) > 1 - CONFIDENCE:
+            break
+        words[number] = family[number].favours
+    return words
 
 
 def seeds_needed(deviation: float, effect: float) -> str:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize
 
 from suites.analysis.curves import Curve
-from suites.analysis.judgement import Interval, interval, paired
-from suites.analysis.statistics import CONFIDENCE
+from suites.analysis.judgement import Interval, interval, paired, quantile
 
 FEWEST_BUDGETS = 3  # below it a line has nothing to be tested on
 FEWEST_FOR_LAW = 4  # of a law's three numbers
@@ -50,7 +49,7 @@ class Line:
 
     @cached_property
     def quantile(self) -> float:
-        return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(self.x) - 2))
+        return quantile(len(self.x) - 2)
 
     @cached_property
     def deviation(self) -> float:
@@ -62,10 +61,14 @@ class Line:
     def spread(self) -> float:
         return float(((self.x - self.x.mean()) ** 2).sum())
 
+    def interval(self, mean: float, reach: float) -> Interval:
+        count = len(self.x)
+        return Interval(mean, mean - reach, mean + reach, self.deviation, count, count - 2)
+
     def slope(self) -> Interval:
         reach = self.quantile * self.deviation / math.sqrt(self.spread)
         mean = self.fit[0]
-        return Interval(mean, mean - reach, mean + reach, self.deviation, len(self.x))
+        return self.interval(mean, reach)
 
     def at(self, budget_flops: float) -> Interval:
         """The line's value there; the interval is of the mean, and widens with the distance."""
@@ -73,7 +76,7 @@ class Line:
         mean = float(np.polyval(self.fit, x))
         error = math.sqrt(1 / len(self.x) + (x - self.x.mean()) ** 2 / self.spread)
         reach = self.quantile * self.deviation * error
-        return Interval(mean, mean - reach, mean + reach, self.deviation, len(self.x))
+        return self.interval(mean, reach)
 
     def crossing(self) -> tuple[float, float | None, float | None]:
         """FLOPs at which the line is 0, with Fieller's interval; a bound is None where it has no end."""

@@ -54,8 +54,9 @@ def planned(profile: str, files: list[ResultFile]) -> list[str]:
 
 @click.command(name="kernels", help=__doc__)
 @click.option("--profile", default="tiny", show_default=True, help=f"one of {', '.join(PROFILES)}")
+@click.option("--wide", is_flag=True, help="print all columns of the tables")
 @click.option("--results", type=PLACE, help="folder of results; default: results/")
-def command(profile: str, results: Path | None) -> int:
+def command(profile: str, wide: bool, results: Path | None) -> int:
     from tqdm import tqdm
 
     from suites.binary.count import record
@@ -71,7 +72,7 @@ def command(profile: str, results: Path | None) -> int:
     write(folder / "records.json", file)
     for sheet in sheets([file]):
         sheet.write(folder)
-        say(sheet.markdown(), **sheet.data())
+        say(sheet.printed(wide), **sheet.data())
     wrote = f"wrote {len(records)} records and a table in {folder}"
     say(wrote, wrote=str(folder), records=len(records))
     return 0

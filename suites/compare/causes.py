@@ -1,20 +1,14 @@
 """Why a cell moved: the machine, a baseline, the code, or nothing but noise."""
 
 from suites.compare.verdict import Row, invalid
+from suites.records.names import CONTROLS
 from suites.records.quantity import quantity
 
-CONTROLS = ("gemm", "copy")  # cells without code of ours: when they move, the machine moved
-BASELINES = (
-    "dense",
-    "dense_glu",
-    "expert_choice",
-    "topk_moe",
-    "pkm",
-    "fine_grained_moe",
-    "sparsely_gated_linear",
-    "memory_plus",
-    "ultramem_v2",
-)
+OURS = (
+    "peer",
+    "experts",
+    "retrieve",
+)  # the layer and its operations; the others are compared with it
 
 
 def explained(rows: list[Row], same_code: bool) -> list[Row]:
@@ -24,7 +18,7 @@ def explained(rows: list[Row], same_code: bool) -> list[Row]:
 
 
 def is_control(row: Row) -> bool:
-    return row.cell.split()[0] in CONTROLS
+    return row.layer in CONTROLS
 
 
 def explain(row: Row, moved: list[Row], same_code: bool) -> Row:
@@ -40,5 +34,5 @@ def explain(row: Row, moved: list[Row], same_code: bool) -> Row:
         return row.model_copy(update={"cause": f"{reason}; {advice}"})
     if timed and same_code:
         return row.model_copy(update={"cause": "noise or machine: the code is the same"})
-    baseline = row.cell.split()[0] in BASELINES
+    baseline = row.layer is not None and row.layer not in OURS
     return row.model_copy(update={"cause": "baseline moved" if baseline else "code"})

@@ -18,7 +18,8 @@ from suites.compare.presence import SAME_RECORD, one_sided, presence, unfinished
 from suites.compare.sides import Side
 from suites.compare.verdict import Row, Verdict, estimated, invalid, verdict
 from suites.errors import UserError
-from suites.records.cells import Cell, cells, labels, metrics
+from suites.records.cells import Cell, cells, metrics
+from suites.records.names import labels
 from suites.records.quantity import Quantity, quantity
 
 # (seed, repeat) → value
@@ -70,6 +71,7 @@ def compare_cell(pair: Pair, label: str, base: Cell, head: Cell) -> Iterator[Fin
         row = Row(
             suite=pair.name(),
             cell=label,
+            layer=layer_of(base),
             metric=metric,
             base=mean(ours),
             head=mean(theirs),
@@ -140,6 +142,11 @@ def settled(findings: list[Finding]) -> list[Row]:
 
 def with_verdict(row: Row, word: Verdict) -> Row:
     return row.model_copy(update={"verdict": word})
+
+
+def layer_of(cell: Cell) -> str | None:
+    layer = cell.case.get("layer")
+    return None if layer is None else str(layer)
 
 
 def mean(values: Values) -> float | None:

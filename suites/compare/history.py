@@ -1,6 +1,5 @@
 """One number of one cell over the commits of a branch: its change points, and where to look next."""
 
-import io
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
@@ -10,8 +9,9 @@ from matplotlib.figure import Figure
 
 from suites.compare.sides import committed
 from suites.errors import UserError
-from suites.records.cells import cells, labels, metrics
+from suites.records.cells import cells, metrics
 from suites.records.commits import Repository
+from suites.records.names import labels
 from suites.records.quantity import quantity
 from suites.records.record import ResultFile
 from suites.records.store import Store
@@ -142,10 +142,8 @@ def bisect_help(found: History, repository: Repository) -> list[str]:
     return lines
 
 
-def plot(found: History) -> tuple[bytes, bytes]:
-    """SVG and PNG; the same points give the same SVG."""
-    import matplotlib
-
+def plot(found: History) -> Figure:
+    """Its points over the commits, a dashed line where a new level begins."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot([point.value for point in found.points], marker="o", color="C0")
@@ -154,8 +152,4 @@ def plot(found: History) -> tuple[bytes, bytes]:
     axes.set_xticks(range(len(found.points)), [point.commit[:8] for point in found.points])
     axes.tick_params(axis="x", rotation=60)
     axes.set(title=found.title, ylabel=found.metric, xlabel="commit")
-    svg, png = io.BytesIO(), io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "peer"}):
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-    figure.savefig(png, format="png", dpi=150)
-    return svg.getvalue(), png.getvalue()
+    return figure

@@ -1,16 +1,20 @@
 """Verdicts on cells that have no number on a side: NEW, REMOVED, FAILED, or another method."""
 
 from suites.compare.verdict import Row, Verdict
-from suites.records.cells import Cell, cells, differences, labels
+from suites.records.cells import Cell, cells, differences
+from suites.records.names import labels
 from suites.records.record import ResultFile
 
 SAME_RECORD = "both sides are the same record: nothing was measured in between"
 
 
-def presence(suite: str, cell: str, verdict: Verdict, cause: str = "") -> Row:
+def presence(
+    suite: str, cell: str, verdict: Verdict, cause: str = "", layer: str | None = None
+) -> Row:
     return Row(
         suite=suite,
         cell=cell,
+        layer=layer,
         metric="status",
         base=None,
         head=None,

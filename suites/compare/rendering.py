@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from suites.compare.presence import SAME_RECORD
 from suites.compare.verdict import Row
-from suites.output import Format
+from suites.output import Format, within
 
 
 def render(rows: list[Row], notes: list[str], form: Format, only_changed: bool = False) -> str:
@@ -27,15 +27,19 @@ def render(rows: list[Row], notes: list[str], form: Format, only_changed: bool =
         frame = pd.DataFrame([row.model_dump() for row in rows], columns=list(Row.model_fields))
         frame.to_csv(buffer, index=False, lineterminator="\n")
         return buffer.getvalue().rstrip("\n")
-    shown = tabulate(
-        [cells(row) for row in rows],
-        headers=["suite", "cell", "metric", "BASE", "HEAD", "ratio", "95 % interval",
-                 "finds", "verdict", "cause"],
-        tablefmt="simple" if form == "table" else "pipe",
-        disable_numparse=True,
-    )  # fmt: skip
+    drawn = [cells(row) for row in rows]
+    if form == "markdown":
+        shown = tabulate(drawn, headers=HEADERS, tablefmt="pipe", disable_numparse=True)
+    else:
+        shown = within(HEADERS, drawn, "--format markdown")
     lines = [f"- {note}" for note in [*notes, counts]]
     return "\n".join([shown, "", *lines])
+
+
+# The first matter most: a terminal has no room for all.
+HEADERS = (
+    "suite", "cell", "metric", "verdict", "ratio", "cause", "BASE", "HEAD", "95 % interval", "finds"
+)  # fmt: skip
 
 
 def cells(row: Row) -> list[str]:
@@ -44,13 +48,13 @@ def cells(row: Row) -> list[str]:
         row.suite,
         row.cell,
         row.metric,
+        row.verdict,
+        "–" if row.ratio is None else f"{row.ratio:.3f}",
+        row.cause,
         "–" if row.base is None else f"{row.base:,.5g}",
         "–" if row.head is None else f"{row.head:,.5g}",
-        "–" if row.ratio is None else f"{row.ratio:.3f}",
         interval,
         "–" if row.detectable is None else f"{row.detectable:+.1%}",
-        row.verdict,
-        row.cause,
     ]
 
 

@@ -28,6 +28,7 @@ class Row(Model):
 
     suite: str
     cell: str
+    layer: str | None = None
     metric: str
     base: float | None
     head: float | None

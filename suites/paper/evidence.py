@@ -1,7 +1,7 @@
 """What our records show on a claim: differences by seed that lie below 0 where the claim holds."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,12 +9,15 @@ import pandas as pd
 from suites.analysis.arms import arms, by_seed
 from suites.analysis.comparison import Comparison
 from suites.analysis.curves import Curve, curves
-from suites.analysis.judgement import paired
+from suites.analysis.judgement import Interval, paired
+from suites.analysis.trend import differences, line
 from suites.records.record import ResultFile
 from suites.tables.arms import form_of
 from suites.tables.table1 import model_runs
 
-Evidence = list[float] | str  # differences by seed, or why there are none
+Evidence = (
+    list[float] | Interval | str
+)  # differences by seed, their estimate, or why there are none
 METHODS = Comparison({"method": "layer"}, "method")
 USED_PERCENT = 99.5  # the least that counts as all experts: the paper's lowest is 99.8
 
@@ -27,6 +30,18 @@ def at_optimum(one: str, other: str, rank: int) -> Callable[[ResultFile], Eviden
         if one not in found or other not in found:
             return []
         return optima(found[one], found[other])
+
+    return evidence
+
+
+def extrapolated(
+    one: str, other: str, budget_flops: float
+) -> Callable[[Sequence[ResultFile]], Evidence]:
+    """Where the line through the differences of all budgets lies at `budget_flops`."""
+
+    def evidence(files: Sequence[ResultFile]) -> Evidence:
+        found = line(differences(curves(list(files)), one, other))
+        return found.at(budget_flops) if found else []
 
     return evidence
 

@@ -54,27 +54,6 @@ def cells(file: ResultFile) -> dict[str, Cell]:
     return found
 
 
-def labels(found: dict[str, Cell]) -> dict[str, str]:
-    """Names made of the layer and of the fields in which the cells differ."""
-    flattened = {key: flat(cell.case) for key, cell in found.items()}
-    names = sorted({name for fields in flattened.values() for name in fields})
-    varying = [
-        name
-        for name in names
-        if len({str(fields[name]) for fields in flattened.values() if name in fields}) > 1
-    ]
-    return {
-        key: " ".join(short(name, fields[name]) for name in varying if name in fields)
-        or str(fields.get("layer", "all"))
-        for key, fields in flattened.items()
-    }
-
-
-def short(name: str, value: JsonValue) -> str:
-    """`layer` is said without its name, other fields without their path."""
-    return str(value) if name == "layer" else f"{name.rsplit('.', 1)[-1]}={value}"
-
-
 def flat(case: dict[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
     """A case as one level of dotted names."""
     fields: dict[str, JsonValue] = {}

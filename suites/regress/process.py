@@ -15,13 +15,13 @@ class Worker:
     """A fresh process that imports from `stage`; after it died every answer is a failure."""
 
     def __init__(self, stage: Stage, slowdown: float = 0.0) -> None:
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "suites.regress.worker", str(stage.tree), str(slowdown)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
-            text=True,
+            encoding="utf-8",
             cwd=stage.folder,
             env=isolated(stage),
         )
@@ -67,5 +67,9 @@ class Worker:
 
 
 def isolated(stage: Stage) -> dict[str, str]:
-    """The stage comes first on the path; byte code of a worktree is written nowhere."""
-    return os.environ | {"PYTHONPATH": str(stage.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    """The stage comes first on the path; byte code of a worktree is written nowhere; pipes are UTF-8."""
+    return os.environ | {
+        "PYTHONPATH": str(stage.folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONIOENCODING": "utf-8",
+    }

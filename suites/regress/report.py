@@ -10,6 +10,7 @@ from suites.compare.causes import explained
 from suites.compare.presence import presence
 from suites.compare.rendering import render
 from suites.compare.verdict import Row, estimated, verdict
+from suites.records.names import timed_name
 from suites.records.quantity import Quantity
 from suites.records.store import write_text
 from suites.regress.rounds import Harness
@@ -20,7 +21,7 @@ SUITE = "regress"
 
 
 def label(cell: Cell) -> str:
-    return cell.layer if cell.is_control else f"{cell.layer} {cell.phase}"
+    return timed_name(vars(cell))
 
 
 def time_rows(harness: Harness, decided: dict[str, tuple[Decision, Estimate]]) -> list[Row]:
@@ -39,6 +40,7 @@ def time_rows(harness: Harness, decided: dict[str, tuple[Decision, Estimate]]) -
             row = Row(
                 suite=SUITE,
                 cell=label(cell),
+                layer=cell.layer,
                 metric="median_s",
                 base=float(np.median([rounds.base, rounds.again])),
                 head=float(np.median(rounds.head)),

@@ -16,8 +16,10 @@ from suites.language_model.decoder import Decoder
 from suites.language_model.train import step_count
 from suites.measure.environment import environment
 from suites.measure.meta import on_meta
+from suites.output import within
 from suites.records.budget import Budget
-from suites.records.cells import flat, short
+from suites.records.cells import flat
+from suites.records.names import short
 from suites.records.record import Environment, Model, Record, ResultFile, canonical, digest
 from suites.records.store import Store
 from suites.sweep.experiment import Profile
@@ -28,6 +30,11 @@ from suites.text.tokenizer import tokenizer
 ASSUMED_FLOPS_PER_S = {"cpu": 1e10, "cuda": 2e14}  # of one run; a guess, and printed as one
 START_S = 1.0  # of a run: to build the model and to write the record
 FLOAT32_COPIES = 4  # weights, gradients, two moments
+# The first matter most: a terminal has no room for all.
+HEADERS = (
+    "layer", "options that differ", "backbone", "budget", "mismatch", "seeds", "min/run", "steps",
+    "tokens", "FLOPs/run", "parameters", "GiB"
+)  # fmt: skip
 UNREAD = Text(source="not read", tokenizer="not read", tokenizer_sha256=None, sha256="not read")
 
 
@@ -59,26 +66,12 @@ def plan_text(suite: str, profile_name: str, profile: Profile, how: How) -> str:
     points = plan(profile, vocabulary, recorded(how.store()))
     at_once = how.jobs_for(profile)
     given = f"of {how.tokenizer.name}" if how.tokenizer else "assumed by the profile"
-    table = tabulate(
-        [row(point, varied) for point, varied in zip(points, options(points), strict=True)],
-        headers=[
-            "layer",
-            "options that differ",
-            "backbone",
-            "budget",
-            "seeds",
-            "steps",
-            "tokens",
-            "FLOPs/run",
-            "mismatch",
-            "parameters",
-            "GiB",
-            "min/run",
-        ],
-        tablefmt="pipe",
-        colalign=("left", "left", *["right"] * 10),
-        disable_numparse=True,
-    )
+    rows = [row(point, varied) for point, varied in zip(points, options(points), strict=True)]
+    if how.wide:
+        aligned = ("left", "left", *["right"] * (len(HEADERS) - 2))
+        table = tabulate(rows, HEADERS, "pipe", colalign=aligned, disable_numparse=True)
+    else:
+        table = within(HEADERS, rows, "--wide")
     runs = sum(point.seeds for point in points)
     flops = sum(point.seeds * point.training_flops for point in points)
     tokens = sum(point.seeds * point.tokens for point in points)
@@ -224,14 +217,14 @@ def row(point: Point, varied: str) -> tuple[str, ...]:
         varied,
         backbone(point.case),
         f"{point.case.budget_flops:.2e}",
+        f"{point.mismatch:+.2%}",
         str(point.seeds),
+        f"{point.seconds / 60:,.1f}",
         f"{point.steps:,}",
         f"{point.tokens:,}",
         f"{point.training_flops:.3e}",
-        f"{point.mismatch:+.2%}",
         f"{point.parameters:,}",
         f"{point.memory_bytes / 2**30:.2f}",
-        f"{point.seconds / 60:,.1f}",
     )
 
 

@@ -178,8 +178,9 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                text=True,
+                encoding="utf-8",
                 cwd=ROOT,
+                env=os.environ | {"PYTHONIOENCODING": "utf-8"},
             )
             if self.stop.is_set():  # the order to end came while it was starting
                 self.terminate()

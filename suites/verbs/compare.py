@@ -3,7 +3,7 @@
 BASE and HEAD are each a commit, tag, branch or record file. With `paper` as BASE, every claim of the
 paper that the records of HEAD bear on is judged.
 
-Exit status: 0 nothing slower, 1 slower, worse, failed, removed or not reproduced, 2 usage,
+Exit status: 0 nothing slower, 1 slower, worse, failed, removed or disagreeing, 2 usage,
 3 undecided or invalid, 4 nothing measured, 70 a fault of the suite.
 """
 
@@ -83,6 +83,6 @@ def shown(sheet: "Sheet", form: Format) -> str:
 
 
 def verdict_status(verdicts: list[str]) -> int:
-    """0 all reproduced, 1 one is not, 3 one is undecided."""
+    """0 all agree, 1 one disagrees, 3 one is open."""
     words = {verdict.partition(" (")[0] for verdict in verdicts}
-    return 1 if "not reproduced" in words else 3 if "undecided" in words else 0
+    return 1 if "disagrees" in words else 3 if words - {"agrees", "not run"} else 0

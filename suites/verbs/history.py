@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from suites.output import say
+from suites.output import say, within
 from suites.records.commits import Repository
 from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store
@@ -22,9 +22,8 @@ from suites.records.store import RESULTS, Store
 @click.option("--head", default="HEAD", show_default=True, help="the newest commit to look at")
 @click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(suite: str, case: str, metric: str | None, head: str, results: Path) -> int:
-    from tabulate import tabulate
-
     from suites.compare.history import bisect_help, history, plot
+    from suites.figures import save
 
     store, repository = Store(results), Repository(results.parent)
     found = history(store, repository, suite, case, metric, repository.resolve(head))
@@ -44,15 +43,13 @@ def command(suite: str, case: str, metric: str | None, head: str, results: Path)
         {"commit": point.commit, "value": point.value, "changed": number in starts}
         for number, point in enumerate(found.points)
     ]
-    table = tabulate(rows, headers=headers, disable_numparse=True)
-    say(f"{found.title}\n\n{table}", title=found.title, metric=found.metric, points=points)
+    text = f"{found.title}\n\n{within(headers, rows)}"
+    say(text, title=found.title, metric=found.metric, points=points)
     for line in [*found.notes, *(bisect_help(found, repository) or ["no change point"])]:
         say(f"- {line}", note=line)
     folder = results / "scratch" / "history"
     folder.mkdir(parents=True, exist_ok=True)
     name = "".join(c if c.isalnum() else "-" for c in f"{suite}-{case}-{found.metric}")
-    for suffix, body in zip(("svg", "png"), plot(found), strict=True):
-        path = folder / f"{name}.{suffix}"
-        path.write_bytes(body)
+    for path in save(plot(found), folder / name):
         say(f"wrote {path}", wrote=str(path))
     return 0

@@ -7,6 +7,7 @@ import click
 
 from suites.output import say
 from suites.records.commits import Repository
+from suites.records.names import CONTROLS
 from suites.records.store import RESULTS, Store
 from suites.verbs.regress import chosen_device
 
@@ -59,7 +60,6 @@ def simulated(gates: int) -> bool:
 
 def measured(device: str) -> bool:
     """The checked-out commit against itself, and against itself made slower."""
-    from suites.compare.causes import CONTROLS
     from suites.measure.lock import measuring
     from suites.regress.run import Plan, run_gate
 
@@ -72,7 +72,7 @@ def measured(device: str) -> bool:
             rows, _, _ = run_gate(plan, repository, Store(RESULTS))
         timed = [row for row in rows if row.metric == "median_s"]
         alarms = {row.cell for row in timed if row.verdict == "SLOWER"}
-        ours = {row.cell for row in timed if row.cell not in CONTROLS}
+        ours = {row.cell for row in timed if row.layer not in CONTROLS}
         for row in timed:
             say(
                 f"measured {slowdown:+.0%}: {row.cell} {row.ratio:.3f} "

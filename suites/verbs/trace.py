@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from suites.errors import UserError
-from suites.output import say
+from suites.output import say, within
 from suites.records.places import PLACE
 
 
@@ -28,7 +28,6 @@ def command(
     suite: str, profile: str, layers: tuple[str, ...], steps: int, output: Path | None
 ) -> None:
     import torch
-    from tabulate import tabulate
 
     from suites.language_model.trace import trace
     from suites.registry import PAPER_SUITES, load, profile_of
@@ -73,5 +72,4 @@ def command(
         f"{last.device}, {last.threads} thread(s)"
     )
     headers = ("layer", "step ms", "GFLOP/s", "in kernels", "largest")
-    table = tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
-    say(f"{title}\n\n{table}", title=title, traces=traces)
+    say(f"{title}\n\n{within(headers, rows)}", title=title, traces=traces)

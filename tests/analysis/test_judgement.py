@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from suites.analysis.judgement import interval, judge, paired, seeds_needed
+from suites.analysis.judgement import Judgement, interval, judge, paired, seeds_needed, verdicts
 
 
 def test_pairs_are_by_seed() -> None:
@@ -22,26 +22,53 @@ def test_interval_is_students() -> None:
 @pytest.mark.parametrize(
     ("differences", "kind", "effect", "verdict"),
     [
-        ([-0.14, -0.15, -0.16], "below", 0.145, "reproduced"),
-        ([0.14, 0.15, 0.16], "below", 0.145, "not reproduced"),
+        ([-0.14, -0.15, -0.16], "below", 0.145, "agrees"),
+        ([0.14, 0.15, 0.16], "below", 0.145, "disagrees"),
         # Below 0 in mean, but all that is half the paper's effect is excluded.
-        ([-0.003, 0.002, -0.001], "below", 0.145, "not reproduced"),
-        ([-0.003, 0.002, -0.001], "below", None, "not reproduced"),
+        ([-0.003, 0.002, -0.001], "below", 0.145, "disagrees"),
+        ([-0.003, 0.002, -0.001], "below", None, "disagrees"),
         # Smaller than the paper's, and certain.
-        ([-0.010, -0.011, -0.012], "below", 0.145, "reproduced"),
+        ([-0.010, -0.011, -0.012], "below", 0.145, "agrees"),
         ([-0.30, 0.10, -0.05], "below", 0.145, "undecided (would need 23 seeds)"),
         ([-0.14], "below", 0.145, "undecided (one seed says nothing)"),
-        ([], "below", 0.145, "not run at this scale"),
-        ([0.001, -0.002, 0.001], "same", None, "reproduced"),
-        ([0.101, 0.098, 0.102], "same", None, "not reproduced"),
+        ([0.001, -0.002, 0.001], "same", None, "agrees"),
+        ([0.101, 0.098, 0.102], "same", None, "disagrees"),
         ([0.05, -0.05, 0.01], "same", None, "undecided (would need 85 seeds)"),
         # Identical runs are certain.
-        ([-0.1, -0.1, -0.1], "below", 0.1, "reproduced"),
-        ([0.0, 0.0, 0.0], "same", None, "reproduced"),
+        ([-0.1, -0.1, -0.1], "below", 0.1, "agrees"),
+        ([0.0, 0.0, 0.0], "same", None, "agrees"),
     ],
 )
 def test_verdicts(differences: list[float], kind, effect, verdict: str) -> None:
-    assert judge(differences, kind, effect).verdict == verdict
+    assert judge(interval(differences), kind, effect).verdict == verdict
+
+
+def test_p_is_of_the_t_test() -> None:
+    differences = [-0.12, -0.10, -0.15, -0.02]
+    judged = judge(interval(differences), "below", 0.145)
+    assert judged.favours == "agrees"
+    assert judged.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+    against = judge(interval([-x for x in differences]), "below", 0.1)
+    shifted = stats.ttest_1samp([0.05 - x for x in differences], 0)
+    assert against.favours == "disagrees"
+    assert against.p == pytest.approx(shifted.pvalue)
+
+
+def test_a_family_is_decided_by_holms_procedure() -> None:
+    def one(p: float | None) -> Judgement:
+        return Judgement(None, "undecided", "agrees", p)
+
+    # 0.01 · 4 and 0.0151 · 3 pass, 0.03 · 2 does not, so 0.04 does not either.
+    family = [one(0.04), one(0.01), one(None), one(0.0151), one(0.03)]
+    assert [j.verdict for j in family] == ["agrees", "agrees", "undecided", "agrees", "agrees"]
+    assert verdicts(family) == ["undecided", "agrees", "undecided", "agrees", "undecided"]
+    generator = np.random.default_rng(0)
+    drawn = generator.normal(0, 1, (1000, 10, 3))
+    wrong = 0
+    for claims in drawn:
+        judged = [judge(interval(list(seeds)), "same", None, 1e-9) for seeds in claims]
+        wrong += any(word == "disagrees" for word in verdicts(judged))
+    assert 20 <= wrong <= 70  # of 1,000 families without an effect, 5 %
 
 
 def test_seeds_needed_find_the_effect_nine_times_in_ten() -> None:

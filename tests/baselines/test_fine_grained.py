@@ -121,7 +121,7 @@ def test_tokens_of_another_width_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"topk": 7}, "topk must be between 1 and experts=6; got 7"),
+        ({"topk": 7}, "topk must be at most experts=6; got 7"),
         ({"bias_rate": -1.0}, "bias_rate must be 0 .no balancing. or positive; got -1.0"),
     ],
 )

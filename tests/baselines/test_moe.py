@@ -83,7 +83,7 @@ def test_balance_loss_is_one_when_even_and_rises_when_not() -> None:
     ("build", "message"),
     [
         (lambda: TopKMoE(16, topk=1), "gate='softmax' needs topk of at least 2"),
-        (lambda: TopKMoE(16, experts=4, topk=5), "topk must be between 1 and experts=4; got 5"),
+        (lambda: TopKMoE(16, experts=4, topk=5), "topk must be at most experts=4; got 5"),
         (lambda: TopKMoE(5, topk=3), "does not divide by topk=3"),
         (lambda: TopKMoE(16, capacity_factor=0), "capacity_factor must be positive"),
         (lambda: TopKMoE(16, gate="tanh"), "gate must be one of softmax, sigmoid; got 'tanh'"),

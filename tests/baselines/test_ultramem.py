@@ -131,7 +131,7 @@ def test_tokens_of_another_width_are_refused() -> None:
     ("options", "message"),
     [
         ({"experts": 35}, "perfect square, got 35"),
-        ({"topk": 7}, "topk must be between 1 and √experts = 6; got 7"),
+        ({"topk": 7}, "topk must be at most √experts = 6; got 7"),
         ({"rank": 0}, "rank must be at least 1; got 0"),
     ],
 )

@@ -91,11 +91,11 @@ def test_a_switch_is_judged_against_its_own_arm() -> None:
     made = finished(loss)
     verdicts = {one.sentence: one.judged(made) for one in CLAIMS}
     linear = verdicts["linear experts are better than experts with GELU"]
-    assert linear.verdict == "reproduced"
+    assert linear.verdict == "agrees"
     assert linear.interval is not None
     assert linear.interval.mean == pytest.approx(-0.3 * 1.01)
     raw = verdicts["raw scores are better than a softmax over them"]
-    assert raw.verdict == "not reproduced"
+    assert raw.verdict == "disagrees"
 
 
 def test_the_tables_refuse_parameters_that_do_not_match() -> None:

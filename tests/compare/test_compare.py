@@ -11,9 +11,12 @@ from suites.compare.findings import compare
 from suites.compare.sides import committed, side
 from suites.compare.verdict import Row, exit_status
 from suites.errors import UserError
+from suites.records.cells import cells
 from suites.records.commits import Repository
+from suites.records.names import labels
 from suites.records.record import Code, Record
-from suites.records.store import write
+from suites.records.store import RESULTS, Store, write
+from suites.speed.decode_speed import PROFILES
 from tests.lab import Lab, environment, methods, result_file, training
 
 LOSS, SPEED, FLOPS = "validation_loss_nats", "tokens_per_s", "forward_flops_per_token"
@@ -236,12 +239,19 @@ def test_a_superseded_record_is_read_from_git_until_the_commit_that_removed_it(
     assert done.status == 0, done.err
 
 
+def test_a_timed_cell_is_named_as_it_is_selected() -> None:
+    file = next(file for _, file in Store(RESULTS).files("records", "decode_speed-tiny/*.json"))
+    selected = {cell.name for cell in PROFILES["tiny"]}
+    shown = labels(cells(file)).values()
+    assert {f"decode_speed-{name}" for name in shown} <= selected
+
+
 def test_the_same_record_twice_is_no_pass(lab: Lab, command) -> None:
     lab.measure(lab.commit())
     lab.commit()
     done = command("compare", "HEAD~1", "HEAD", "--results", lab.root / "results")
     assert done.status == 3
-    assert "nothing was measured in between" in done.out
+    assert "the same record" in done.out
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "csv", "json"])

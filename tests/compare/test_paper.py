@@ -17,9 +17,9 @@ def test_the_paper_is_compared_claim_by_claim(command) -> None:
     done = command("compare", "paper", METHODS, "--format", "json")
     rows = {row["claim"]: row["verdict"] for row in json.loads(done.out)["rows"]}
     assert rows == {
-        "PEER has a lower perplexity than dense for the same training FLOPs": "reproduced",
-        "PEER has a lower perplexity than MoE for the same training FLOPs": "reproduced",
-        "PEER has a lower perplexity than PKM for the same training FLOPs": "not reproduced",
+        "PEER has a lower perplexity than dense for the same training FLOPs": "agrees",
+        "PEER has a lower perplexity than MoE for the same training FLOPs": "agrees",
+        "PEER has a lower perplexity than PKM for the same training FLOPs": "disagrees",
     }
     assert done.status == 1
     assert "INVALID" not in command("compare", "paper", METHODS).out
@@ -28,9 +28,9 @@ def test_the_paper_is_compared_claim_by_claim(command) -> None:
 @pytest.mark.parametrize(
     ("verdicts", "status"),
     [
-        (["reproduced", "reproduced"], 0),
-        (["reproduced", "not reproduced", "undecided (one seed)"], 1),
-        (["reproduced", "undecided (would need 4 seeds)"], 3),
+        (["agrees", "agrees"], 0),
+        (["agrees", "disagrees", "undecided (one seed)"], 1),
+        (["agrees", "undecided (would need 4 seeds)"], 3),
     ],
 )
 def test_status(verdicts: list[str], status: int) -> None:

@@ -1,6 +1,8 @@
 """The procedure on invented noise, the verdicts of failing cells, and bad input."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from suites.regress.procedure import RUNS, gate
 from suites.regress.report import count_rows, time_rows
 from suites.regress.rounds import ROLES, Harness
 from suites.regress.simulation import rates
+from suites.regress.worker import Request
 from suites.regress.worktrees import Stage, stages
 from suites.verbs import regress
 
@@ -209,7 +212,7 @@ def test_a_commit_without_the_packages(tmp_path: Path) -> None:
 def test_options_name_only_what_the_comparison_sets() -> None:
     peer = next(cell for cell in gate_cells("cpu", quick=True) if cell.layer == "peer")
     assert set(peer.options) == {"experts", "heads", "topk"}
-    assert report.label(gate_cells("cpu", quick=False)[0]) == "gemm"
+    assert report.label(gate_cells("cpu", quick=False)[0]) == "control-gemm-float32"
     assert set(cells.POINTS) == {"cpu", "cuda"}
 
 
@@ -236,3 +239,25 @@ def test_a_dirty_tree_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(regress.command, ["HEAD"])
     assert isinstance(done.exception, UserError)
     assert "changes that no commit holds (1 files)" in str(done.exception)
+
+
+def test_a_worker_answers_in_any_locale() -> None:
+    """An error with a √ in it ended the worker where the locale has no such letter."""
+    cell = next(cell for cell in gate_cells("cpu", quick=True) if cell.layer == "peer")
+    impossible = cell.model_copy(update={"options": cell.options | {"topk": 10**6}})
+    asked = (
+        "import sys\nfrom pathlib import Path\n"
+        "from suites.regress.process import Worker\nfrom suites.regress.worker import Request\n"
+        "from suites.regress.worktrees import Stage\nroot = Path.cwd()\n"
+        "with Worker(Stage('c' * 40, root, root)) as worker:\n"
+        "    print(ascii(worker.ask(Request.model_validate_json(sys.argv[1])).failure))"
+    )
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", asked, Request(cell=impossible).model_dump_json()],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert r"ValueError: topk must be at most \u221aexperts" in done.stdout, done.stderr

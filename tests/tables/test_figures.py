@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from suites.figures import FIGURES, rendered
 from suites.figures.style import METHODS, styles
@@ -52,6 +53,17 @@ def test_ids_are_numbers_in_their_order() -> None:
     assert all(one < other for one, other in pairwise(numbers))
     assert not re.search(r"[0-9a-f]{10}\"", text)
     assert set(re.findall(r"#i(\d+)", text)) <= set(map(str, numbers))
+
+
+def test_a_last_bit_of_a_coordinate_changes_no_byte() -> None:
+    """A text at x = 404.3771875 was written 404.377187 on one machine and 404.377188 on another."""
+    drawn = []
+    for x in (404.3771874999999, 404.3771875000001):
+        figure = Figure(dpi=72, figsize=(10, 1))
+        figure.text(x / 720, 0.5, "x = 0.4043771875")
+        drawn.append(rendered(figure)["svg"])
+    assert drawn[0] == drawn[1]
+    assert b"x = 0.4043771875" in drawn[0]
 
 
 def test_an_edited_and_an_orphaned_figure_are_found(lab: Lab, tmp_path: Path, capsys) -> None:

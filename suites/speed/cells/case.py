@@ -1,21 +1,13 @@
 """A timed cell as a frozen value: everything that decides its time. Imports no torch."""
 
-import math
 from typing import Literal
 
 from pydantic import Field, JsonValue, PositiveInt
 
 from suites.language_model.case import Backbone
 from suites.records.budget import Kind
+from suites.records.names import CONTROLS, EQUAL, row_name, timed_name
 from suites.records.record import Model
-
-CONTROLS = ("copy", "gemm")
-# Names of the budgets in a cell's name; none is a phase's, so that -k can tell them apart.
-EQUAL = {
-    "forward_flops": "equal_flops",
-    "bytes_moved": "equal_bytes",
-    "active_parameters": "equal_active",
-}
 
 Phase = Literal["inference", "forward", "backward", "training_step"]
 Routing = Literal["uniform", "zipf", "same", "recorded"]
@@ -52,7 +44,6 @@ class Cell(Model):
 
     @property
     def is_control(self) -> bool:
-        """The copy and the GEMM hold no code of ours: when they move, the machine moved."""
         return self.layer in CONTROLS
 
     @property
@@ -82,18 +73,9 @@ class Cell(Model):
     @property
     def row(self) -> str:
         """The name of the cell within its group."""
-        parts = [self.layer, self.impl, "compiled" if self.compiled else None]
-        parts.append("again" if self.repeat else None)
-        return "-".join(part for part in parts if part)
+        return row_name(vars(self)) + ("-again" if self.repeat else "")
 
     @property
     def name(self) -> str:
         """What `-k` selects by; unique within a profile."""
-        if self.is_control:
-            return f"{self.suite}-control-{self.row}-{self.dtype}"
-        side = math.isqrt(self.experts)
-        matched = f"-{EQUAL[self.matched]}" if self.matched else ""
-        return (
-            f"{self.suite}-{self.row}-{self.phase}-T{self.tokens}-D{self.dim}-N{side}x{side}"
-            f"-hk{self.active_experts}-{self.dtype}-{self.routing}{matched}"
-        )
+        return f"{self.suite}-{timed_name(vars(self))}{'-again' if self.repeat else ''}"
