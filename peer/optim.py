@@ -123,7 +123,9 @@ class RowOptimizer(Optimizer):
                     self.state[table][key] = value.to(table.device, copy=True)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch overloads it
+    def step(  # type: ignore[override]  # torch overloads it
+        self, closure: Callable[[], float] | None = None
+    ) -> float | None:
         """RuntimeError where a table that stepped in backward has a gradient besides."""
         loss = None
         if closure is not None:
