@@ -64,7 +64,7 @@ def test_text_data_and_what_others_print(capsys) -> None:
         ("claims", "rows"),
         ("match --dim 64 --budget forward_flops --layer dense", "contract"),
         ("run methods --plan --profile smoke", "text"),
-        ("run layer_speed --dry-run -k T1-D256", "text"),
+        ("run decode_speed --dry-run -k T1-D256", "text"),
         ("compare paper HEAD", "rows"),
     ],
 )
@@ -72,8 +72,7 @@ def test_verbs_say_it_in_json(command, words: str, key: str) -> None:
     plain, done = command(*words.split()), command(*words.split(), "--json")
     found = json.loads(done.out)
     assert found["status"] == done.status == plain.status
-    assert found["said"]
-    assert key in found["said"][0]
+    assert any(key in said for said in found["said"])
 
 
 def test_a_table_has_its_full_numbers(command, lab: Lab) -> None:
