@@ -11,12 +11,13 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 HAS_GPU = shutil.which("nvidia-smi") is not None
+CLEAN = ".nox/clean"  # where session build installs the wheel and nothing else
 # Where there is no NVIDIA GPU, an open range of torch would bring gigabytes of CUDA.
 CONSTRAINTS = () if HAS_GPU else ("--constraint", "constraints-cpu.txt")
 
 
 def prepare(session: nox.Session, *groups: str, extras: tuple[str, ...] = ()) -> None:
-    """Installs the project, editable so that no stale copy is measured, and dependency groups.
+    """Installs the suites, editable since they run from here and no stale copy is measured, and groups.
 
     `nox --no-venv` takes the interpreter at hand as it is, packages and all.
     """
@@ -24,9 +25,8 @@ def prepare(session: nox.Session, *groups: str, extras: tuple[str, ...] = ()) ->
         wanted = [
             name for group in groups for name in nox.project.dependency_groups(PROJECT, group)
         ]
-        chosen = [*extras, "gpu"] if HAS_GPU else extras
-        project = f".[{','.join(chosen)}]" if chosen else "."
-        session.install(*CONSTRAINTS, "--editable", project, *wanted)
+        chosen = ["suites", *extras, *(["gpu"] if HAS_GPU else [])]
+        session.install(*CONSTRAINTS, "--editable", f".[{','.join(chosen)}]", *wanted)
 
 
 @nox.session
@@ -116,9 +116,47 @@ def tables(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the wheel and the source distribution into dist/."""
+    """Build wheel and source distribution into dist/, and use the layer where nothing but the wheel is."""
     session.install("build")
-    session.run("python", "-m", "build", "--outdir", "dist")
+    shutil.rmtree("dist/packages", ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", "dist/packages")
+    (wheel,) = Path("dist/packages").glob("*.whl")
+    clean = Path(CLEAN).resolve()
+    session.run("python", "-m", "venv", "--clear", str(clean))
+    python = str(clean / "bin" / "python")
+    session.run(python, "-m", "pip", "install", *CONSTRAINTS, str(wheel.resolve()), external=True)
+    # Isolated: without the checkout on its path.
+    session.run(python, "-I", str(Path("tests/installed.py").resolve()), external=True)
+
+
+@nox.session
+def hub(session: nox.Session) -> None:
+    """Assemble the layer for Hugging Face's kernels, try it, the example in a decoder and the kernel task."""
+    prepare(session, "test", "hub")
+    session.run("pytest", "tests/interop", *session.posargs)
+    shutil.rmtree("dist/peer-kernel", ignore_errors=True)
+    session.run("python", "interop/hub_kernel.py", "dist/peer-kernel")
+
+
+@nox.session
+def newcomer(session: nox.Session) -> None:
+    """Walk the README from a fresh clone: its commands, the wheel in a decoder, the export read back."""
+    clone = Path(session.create_tmp()).resolve() / "clone"
+    shutil.rmtree(clone, ignore_errors=True)
+    session.run("git", "clone", "--quiet", str(Path.cwd()), str(clone), external=True)
+    session.install("nox")
+    session.chdir(clone)
+    session.run("nox", "-s", "reproduce", "--", "--profile", "smoke")
+    session.run("nox", "-s", "build")
+    suites, clean = (str(clone / place / "bin/python") for place in (".nox/reproduce", CLEAN))
+    transformers = [
+        name for name in nox.project.dependency_groups(PROJECT, "hub") if "trans" in name
+    ]
+    session.run(clean, "-m", "pip", "install", *CONSTRAINTS, *transformers, external=True)
+    session.run(clean, "-I", "tests/examples.py", "README.md", "docs/layer.md", external=True)
+    session.run(suites, "-m", "suites", "export", external=True)
+    read = "import pandas; print(pandas.read_parquet('dist/results/results.parquet'))"
+    session.run(suites, "-c", read, external=True)
 
 
 @nox.session(tags=["gpu"])

@@ -7,4 +7,5 @@ from peer.functional import bag, experts, retrieve
 from peer.layer import PEER
 from peer.router import ProductKeyRouter
 
-__all__ = ["PEER", "ProductKeyRouter", "bag", "experts", "explain", "retrieve"]
+__version__ = "0.1.0"
+__all__ = ["PEER", "ProductKeyRouter", "__version__", "bag", "experts", "explain", "retrieve"]

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from peer.optim import AdamWStep, RowAdagradStep
 from peer.reference import SCORES, top
 
 ROWS_AT_ONCE = 1024  # score rows held at a time: 1024 × 1024 sub-keys × 4 B = 4 MB
@@ -248,7 +249,12 @@ def gradient_parts(
 
 
 def update_rows(
-    table_ND: Tensor, weights_TP: Tensor, rows_TD: Tensor, order: Tensor, bounds: Tensor, step
+    table_ND: Tensor,
+    weights_TP: Tensor,
+    rows_TD: Tensor,
+    order: Tensor,
+    bounds: Tensor,
+    step: AdamWStep | RowAdagradStep,
 ) -> None:
     """Applies an optimizer's `step` to the rows of `table_gradient` with a pair, some at a time."""
     tokens = tokens_of(order, weights_TP.shape[1])

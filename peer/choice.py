@@ -67,7 +67,9 @@ def measured() -> list[dict[str, str]]:
 
 def check_native(device: torch.device, dtype: torch.dtype) -> None:
     if not numba_installed():
-        raise ValueError("impl='native' needs the package numba; install it, or use impl='aten'")
+        raise ValueError(
+            "impl='native' needs the package numba: pip install numba, or use impl='aten'"
+        )
     if device.type not in ("cpu", "meta"):
         raise ValueError(f"impl='native' runs on a CPU; got tensors on {device}; use impl='auto'")
     if dtype not in NATIVE_DTYPES:
@@ -76,7 +78,9 @@ def check_native(device: torch.device, dtype: torch.dtype) -> None:
 
 def check_triton(device: torch.device, dtype: torch.dtype, pairs: int | None) -> None:
     if not triton_installed():
-        raise ValueError("impl='triton' needs the package triton; install it, or use impl='aten'")
+        raise ValueError(
+            "impl='triton' needs the package triton: pip install triton, or use impl='aten'"
+        )
     if device.type not in ("cuda", "meta") and os.environ.get("TRITON_INTERPRET") != "1":
         raise ValueError(
             "impl='triton' runs on a GPU, or anywhere with TRITON_INTERPRET=1; "

@@ -148,7 +148,7 @@ def reason(layer: PEER, impl: str) -> str:
     if impl == "native":
         return "faster than aten at the measured size nearest to this one"
     if layer.down.device.type == "cpu" and not numba_installed():
-        return "numba, which native needs, is not installed"
+        return "numba, which native needs, is not installed: pip install numba"
     return f"no faster kernel for {layer.down.dtype} tables on {layer.down.device}"
 
 

@@ -6,7 +6,8 @@ says why.
 
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -205,7 +206,9 @@ def kind_of(table_grad: str | RowOptimizer) -> str:
     return table_grad if isinstance(table_grad, str) else "dense"
 
 
-def routed(ids_TP: Tensor, tables, check: bool, name: str) -> tuple[Tensor | None, Tensor | None]:
+def routed(
+    ids_TP: Tensor, tables: Iterable[Tensor], check: bool, name: str
+) -> tuple[Tensor | None, Tensor | None]:
     """The pairs sorted by expert, once for forward and backward, where a table gradient will need
     them. The Triton kernels want them in backward alone.
     """
@@ -216,14 +219,14 @@ def routed(ids_TP: Tensor, tables, check: bool, name: str) -> tuple[Tensor | Non
     return operators.route(ids_TP, tables[0].shape[0], check, name)
 
 
-def compiled(verb: str) -> Callable:
+def compiled(verb: str) -> Callable[..., Any]:
     """`torch.compile` of the reference, a code of its own for each kind of call.
 
     The compiler runs a code's ninth variant uncompiled, and so many are soon together in an ablation:
     kinds are apart, and where one kind has that many shapes, the call raises.
     """
 
-    def call(*arguments):
+    def call(*arguments: Any) -> Any:
         if torch.compiler.is_compiling():
             return getattr(reference, verb)(*arguments)
         kind = torch.is_grad_enabled(), *map(kind_of_argument, arguments)
@@ -245,13 +248,13 @@ def kind_of_argument(argument: object) -> object:
 
 
 @functools.cache
-def compiled_kind(verb: str, kind: tuple) -> Callable:
+def compiled_kind(verb: str, kind: tuple[object, ...]) -> Callable[..., Any]:
     plain = getattr(reference, verb)
     own = types.FunctionType(plain.__code__.replace(), plain.__globals__)
     return torch.compile(own, fullgraph=True)
 
 
-EAGER: dict[str, Callable[[str], Callable]] = {
+EAGER: dict[str, Callable[[str], Callable[..., Any]]] = {
     "reference": lambda verb: getattr(reference, verb),
     "compiled": compiled,
 }
@@ -263,7 +266,7 @@ def autocasts(like: Tensor) -> bool:
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
-def check_one_of(what: str, value: str, allowed) -> None:
+def check_one_of(what: str, value: str, allowed: Collection[str]) -> None:
     if value not in allowed:
         raise ValueError(f"{what} must be one of {', '.join(allowed)}; got {value!r}")
 

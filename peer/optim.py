@@ -7,7 +7,7 @@ is another semantics for rows that were not touched, named here and tested again
 optimizer. A dense gradient touches every row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
+from torch.optim.optimizer import ParamsT
 
 from peer.graphs import capturing
 
@@ -103,7 +104,7 @@ class RowOptimizer(Optimizer):
     none is clipped, scaled or averaged over processes.
     """
 
-    def __init__(self, params, defaults: dict[str, Any]) -> None:
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         self.stepped: set[Tensor] = set()
         super().__init__(params, defaults)
 
@@ -124,7 +125,9 @@ class RowOptimizer(Optimizer):
                     self.state[table][key] = value.to(table.device, copy=True)
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(  # type: ignore[override]  # torch overloads it
+        self, closure: Callable[[], float] | None = None
+    ) -> float | None:
         """RuntimeError where a table that stepped in backward has a gradient besides."""
         loss = None
         if closure is not None:
@@ -192,7 +195,14 @@ class TouchedAdamW(RowOptimizer):
     not of the row. Moments are float32 or wider.
     """
 
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01) -> None:
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
         check_positive(lr=lr, eps=eps, weight_decay=weight_decay)
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must be in [0, 1); got {betas}")
@@ -224,7 +234,7 @@ class RowAdagrad(RowOptimizer):
     changes in neither: its gradient is zero, so nothing is given up by skipping it.
     """
 
-    def __init__(self, params, lr=1e-2, eps=1e-10) -> None:
+    def __init__(self, params: ParamsT, lr: float = 1e-2, eps: float = 1e-10) -> None:
         check_positive(lr=lr, eps=eps)
         super().__init__(params, {"lr": lr, "eps": eps})
 

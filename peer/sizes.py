@@ -12,7 +12,7 @@ def check_sizes(**sizes: object) -> None:
         if not isinstance(value, Integral) or isinstance(value, bool):
             kind = type(value).__name__
             raise TypeError(f"{name} must be a whole number of at least 1; got {value!r} ({kind})")
-        if not 1 <= value <= LARGEST:
+        if not 1 <= int(value) <= LARGEST:
             raise ValueError(f"{name} must be at least 1 and fit 64 bits; got {value}")
 
 

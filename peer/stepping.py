@@ -4,10 +4,14 @@ A gradient row is summed and used while it is in registers or in cache: no table
 All gradients that read a table are taken before it changes.
 """
 
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from peer import operators
+from peer.optim import RowOptimizer
 
 
 class ExpertsAndStep(torch.autograd.Function):
@@ -15,8 +19,20 @@ class ExpertsAndStep(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, x, ids, scores, down, up, gate, order, bounds, activation, optimizer, check, impl
-    ):
+        ctx: Any,
+        x: Tensor,
+        ids: Tensor,
+        scores: Tensor,
+        down: Tensor,
+        up: Tensor,
+        gate: Tensor | None,
+        order: Tensor | None,
+        bounds: Tensor | None,
+        activation: str,
+        optimizer: RowOptimizer,
+        check: bool,
+        impl: str,
+    ) -> Tensor:
         tensors = (x, ids, scores, down, up, gate, order, bounds)
         y, hidden, gates = operators.experts(*tensors, activation, "dense", check, impl)
         ctx.save_for_backward(*tensors, hidden, gates)
@@ -26,7 +42,7 @@ class ExpertsAndStep(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_y):
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, ids, scores, down, up, gate, order, bounds, hidden, gates = ctx.saved_tensors
         need_x, _, need_scores, *need_tables = ctx.needs_input_grad[:6]
         parts, grad_y = operators.engine(ctx.impl), grad_y.contiguous()
@@ -54,14 +70,24 @@ class BagAndStep(torch.autograd.Function):
     """Arguments of `operators.bag`, with the optimizer in the place of `table_grad`."""
 
     @staticmethod
-    def forward(ctx, ids, scores, table, order, bounds, optimizer, check, impl):
+    def forward(
+        ctx: Any,
+        ids: Tensor,
+        scores: Tensor,
+        table: Tensor,
+        order: Tensor | None,
+        bounds: Tensor | None,
+        optimizer: RowOptimizer,
+        check: bool,
+        impl: str,
+    ) -> Tensor:
         ctx.save_for_backward(ids, scores, table, order, bounds)
         ctx.table, ctx.optimizer, ctx.impl = table, optimizer, impl
         return operators.bag(ids, scores, table, order, bounds, "dense", check, impl)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_y):
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         ids, scores, table, order, bounds = ctx.saved_tensors
         parts, grad_y, dscores = operators.engine(ctx.impl), grad_y.contiguous(), None
         if order is None:

@@ -2,6 +2,7 @@
 
 Exit status of every verb: 0 done, 1 a recorded failure, 2 bad input, 70 a fault of the suite itself,
 74 output that could not be written, 130 interrupted. `compare` and `regress` add 3 and 4.
+Every verb takes --json.
 """
 
 import errno
@@ -13,10 +14,15 @@ import sys
 import traceback
 from pathlib import Path
 
-import click
+from suites.errors import UserError, not_installed
 
-from suites.errors import UserError
-from suites.output import make_legible
+try:
+    import click
+
+    from suites.output import finish, make_legible, with_json
+except ModuleNotFoundError as error:
+    print(f"error: {not_installed(error)}", file=sys.stderr)
+    sys.exit(2)
 
 NAME = "python -m suites"
 VERBS = (
@@ -49,7 +55,7 @@ class Verbs(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        return importlib.import_module(f"suites.verbs.{name}").command
+        return with_json(importlib.import_module(f"suites.verbs.{name}").command)
 
 
 def show_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -91,6 +97,9 @@ def run() -> int:
         click.echo("interrupted; what finished is kept, and the same command continues", err=True)
         return INTERRUPTED
     except BaseException as error:
+        if isinstance(error, ModuleNotFoundError) and (lacking := not_installed(error)):
+            click.echo(f"error: {lacking}", err=True)
+            return USAGE
         if isinstance(error, OSError) and in_echo(error):
             return unwritten(error)
         if isinstance(error, OSError) and error.filename is not None:
@@ -104,7 +113,9 @@ def called(arguments: list[str]) -> int:
     """As `main.main` would, which however ends a broken pipe with status 1."""
     try:
         with main.make_context(NAME, arguments) as context:
-            return main.invoke(context) or 0
+            status = main.invoke(context) or 0
+            finish(context, status)
+            return status
     except click.exceptions.Exit as ended:
         return ended.exit_code
 

@@ -1,12 +1,22 @@
-"""What a terminal shows: text in any encoding, what it lacks spelled in ASCII, and tables that fit it."""
+"""What a verb says: text in any encoding, what it lacks spelled in ASCII, tables that fit, or JSON."""
 
 import codecs
+import contextlib
 import io
+import json
 import re
 import sys
 import unicodedata
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import Any, Literal
+
+import click
+
+Format = Literal["table", "markdown", "csv", "json"]
+FORMATS: tuple[Format, ...] = ("table", "markdown", "csv", "json")
+
+SAID = "suites.output.said"  # in the context of a verb that was called with --json
 
 WIDTH = 80
 CELLS = (40, 32, 24, 20, 18, 16, 14, 12)  # how long a line of a cell may be, tried in turn
@@ -28,6 +38,47 @@ SPELLED = {
     "σ": "sigma",
     "ᵀ": "^T",
 }
+
+
+def collect(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        context.meta[SAID] = []
+        # What others print while the verb runs is no part of the object.
+        context.with_resource(contextlib.redirect_stdout(sys.stderr))
+
+
+JSON = click.Option(
+    ["--json"],
+    is_flag=True,
+    expose_value=False,
+    callback=collect,
+    help="print one JSON object when done: the status, and all that is said, in full",
+)
+
+
+def with_json(command: click.Command) -> click.Command:
+    """`command`, which takes --json."""
+    if JSON not in command.params:
+        command.params.append(JSON)
+    return command
+
+
+def say(text: str, **data: Any) -> None:
+    """`text` for a reader at once; with --json `data`, or the text where it is all, when the verb is done."""
+    context = click.get_current_context(silent=True)
+    said = None if context is None else context.meta.get(SAID)
+    if said is None:
+        click.echo(text)
+    else:
+        said.append(data or {"text": text})
+
+
+def finish(context: click.Context, status: int) -> None:
+    """Prints the object of a verb that was called with --json."""
+    if SAID in context.meta:
+        click.echo(
+            json.dumps({"status": status, "said": context.meta[SAID]}, indent=1, allow_nan=False)
+        )
 
 
 def legible(error: UnicodeError) -> tuple[str, int]:

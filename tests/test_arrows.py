@@ -30,7 +30,9 @@ ROOMS = {
     "suites.output": Room("", "what is printed knows nobody"),
     "suites.registry": Room("suites.errors", "it holds names and imports by them"),
     "suites.layers": Room("peer baselines suites.errors", "it names what there is to build"),
-    "suites.records": Room("suites.errors", "records do not know what made or reads them"),
+    "suites.records": Room(
+        "suites.errors suites.output", "records do not know what made or reads them"
+    ),
     "suites.measure": Room("peer suites.errors suites.records", "instruments know no subject"),
     "suites.text": Room("suites.errors suites.records", "text knows no model"),
     "suites.analysis": Room("suites.errors suites.records", "numbers know no print"),
@@ -56,12 +58,12 @@ ROOMS = {
         "a sweep runs any experiment and knows none",
     ),
     "suites.budgets": Room(
-        "suites.errors suites.registry suites.layers suites.records suites.measure suites.language_model "
-        "suites.tables suites.figures",
+        "suites.errors suites.output suites.registry suites.layers suites.records suites.measure "
+        "suites.language_model suites.tables suites.figures",
         "counting needs no run",
     ),
     "suites.binary": Room(
-        "peer suites.errors suites.registry suites.records suites.measure suites.tables",
+        "peer suites.errors suites.output suites.registry suites.records suites.measure suites.tables",
         "what is launched is read, whoever times it",
     ),
     "suites.tiles": Room(
@@ -80,8 +82,8 @@ ROOMS = {
         "a subject does not know how it is timed",
     ),
     "suites.speed.harness": Room(
-        "suites.errors suites.registry suites.layers suites.records suites.measure suites.tables "
-        "suites.figures suites.speed.cells suites.speed.subjects",
+        "suites.errors suites.output suites.registry suites.layers suites.records suites.measure "
+        "suites.tables suites.figures suites.speed.cells suites.speed.subjects",
         "the harness times any suite and knows none",
     ),
     "suites.speed": Room(
@@ -117,7 +119,7 @@ WITHOUT_TORCH += (
     "beyond",
     "sweep.experiment",
     "sweep.command",
-    "speed.cells.case",
+    "speed.cells",
 )
 
 

@@ -66,6 +66,32 @@ def test_a_verb_that_cannot_be_imported_has_crashed(monkeypatch, capsys) -> None
 
 
 @pytest.mark.parametrize(
+    ("package", "verb"),
+    [("click", "claims"), ("pandas", "claims"), ("scipy", "claims"), ("torch", "list")],
+)
+def test_a_package_that_is_missing_is_named(package: str, verb: str) -> None:
+    """Whatever imports it first; no traceback, and the command that brings it."""
+    program = (
+        f"import runpy, sys; sys.modules[{package!r}] = None; sys.argv = ['suites', {verb!r}]; "
+        "runpy.run_module('suites', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: the suites need the package {package}, ")
+    assert "pip install" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_module_of_ours_that_is_missing_is_a_fault(ending) -> None:
+    def body() -> None:
+        raise ModuleNotFoundError("no module named 'suites.gone'", name="suites.gone")
+
+    assert {status for status, _ in ending(body)} == {70}
+
+
+@pytest.mark.parametrize(
     ("error", "status"),
     [(UserError("wrong"), 2), (click.UsageError("wrong"), 2), (KeyboardInterrupt(), 130)],
     ids=repr,

@@ -2,10 +2,11 @@
 
 import json
 import re
-import runpy
 from pathlib import Path
 
 import pytest
+
+from tests.examples import run
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -19,10 +20,8 @@ COMMANDS = [
 MOST_WORDS = 900
 
 
-def test_example(tmp_path: Path, capsys) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "example.py").write_text(code)
-    scope = runpy.run_path(str(tmp_path / "example.py"))
+def test_example(capsys) -> None:
+    scope = run(ROOT / "README.md")
     assert scope["output"].shape == scope["tokens"].shape
     assert "-> 'native'" in capsys.readouterr().out
 

@@ -35,15 +35,15 @@ KINDS = {
 }
 
 # A function of the types that emits LLVM; mypy would check calls against its own arguments.
-emitted = cast(Callable[[Callable], Any], intrinsic)
+emitted = cast(Callable[[Callable[..., Any]], Any], intrinsic)
 carray = cast(Any, numba.carray)  # typed for matrices only
 
 
-def compiled(*fastmath: str) -> Callable:
+def compiled(*fastmath: str) -> Callable[..., Any]:
     """`numba.njit` without the lock, kept on disk where numba finds a folder it may write to."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
 
-    def decorate(function: Callable) -> Callable:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return numba.njit(cache=True, **options)(function)
         except RuntimeError:  # no such folder: compiled anew in each process
@@ -151,7 +151,7 @@ def openmp() -> int:
         return 0
 
 
-def run(driver: Callable, shares: int, *arguments: Tensor | int | None) -> None:
+def run(driver: Callable[..., Any], shares: int, *arguments: Tensor | int | None) -> None:
     """Calls a `driver`, which hands everything to `share_out`; tensors go as contiguous arrays."""
     threads = min(torch.get_num_threads(), shares)
     start = openmp() if threads > 1 else 0

@@ -1,14 +1,16 @@
 """`bag`: weighted sums of table rows, and their gradients."""
 
-import torch
+from typing import Any
+
 from torch import Tensor
 from torch.library import custom_op
 
+from peer.namespace import NAMESPACE
 from peer.operators.engine import check_ids, engine, without_autocast
-from peer.operators.routing import table_result
+from peer.operators.routing import route, table_result, touched
 
 
-@custom_op("peer::bag", mutates_args=())
+@custom_op(f"{NAMESPACE}::bag", mutates_args=())
 @without_autocast
 def bag(
     ids: Tensor,
@@ -26,11 +28,20 @@ def bag(
 
 
 @bag.register_fake
-def _(ids, scores, table, order, bounds, table_grad, check, impl):
+def _(
+    ids: Tensor,
+    scores: Tensor,
+    table: Tensor,
+    order: Tensor | None,
+    bounds: Tensor | None,
+    table_grad: str,
+    check: bool,
+    impl: str,
+) -> Tensor:
     return table.new_empty(ids.shape[0], table.shape[1])
 
 
-@custom_op("peer::bag_backward", mutates_args=())
+@custom_op(f"{NAMESPACE}::bag_backward", mutates_args=())
 @without_autocast
 def bag_backward(
     grad_y: Tensor,
@@ -59,7 +70,18 @@ def bag_backward(
 
 
 @bag_backward.register_fake
-def _(grad_y, ids, scores, table, order, bounds, touched, impl, need_scores, need_table):
+def _(
+    grad_y: Tensor,
+    ids: Tensor,
+    scores: Tensor,
+    table: Tensor,
+    order: Tensor | None,
+    bounds: Tensor | None,
+    touched: Tensor | None,
+    impl: str,
+    need_scores: bool,
+    need_table: bool,
+) -> tuple[Tensor, Tensor]:
     rows = table.shape[0] if touched is None else touched.shape[0]
     return (
         scores.new_empty(scores.shape if need_scores else (0,)),
@@ -67,22 +89,18 @@ def _(grad_y, ids, scores, table, order, bounds, touched, impl, need_scores, nee
     )
 
 
-def bag_context(ctx, inputs, output) -> None:
+def bag_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     *tensors, ctx.table_grad, _, ctx.impl = inputs
     ctx.save_for_backward(*tensors)
 
 
-def bag_gradients(ctx, grad_y):
+def bag_gradients(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
     ids, scores, table, order, bounds = ctx.saved_tensors
     _, need_scores, need_table, *_ = ctx.needs_input_grad
     if order is None and (need_table or ctx.impl == "triton"):
-        order, bounds = torch.ops.peer.route(ids, table.shape[0], False, ctx.impl)
-    rows = (
-        torch.ops.peer.touched(bounds, ctx.impl)
-        if need_table and ctx.table_grad == "sparse"
-        else None
-    )
-    dscores, dtable = torch.ops.peer.bag_backward(
+        order, bounds = route(ids, table.shape[0], False, ctx.impl)
+    rows = touched(bounds, ctx.impl) if need_table and ctx.table_grad == "sparse" else None
+    dscores, dtable = bag_backward(
         grad_y.contiguous(),
         ids,
         scores,

@@ -1,12 +1,17 @@
 """What every operator asks first: the engine that runs its parts, and whether ids are in range."""
 
 import functools
+from collections.abc import Callable
 from types import ModuleType
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from peer import aten
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def engine(impl: str) -> ModuleType:
@@ -21,11 +26,13 @@ def engine(impl: str) -> ModuleType:
     return aten
 
 
-def without_autocast(function):
+def without_autocast(
+    function: Callable[Concatenate[Tensor, P], R],
+) -> Callable[Concatenate[Tensor, P], R]:
     @functools.wraps(function)
-    def wrapped(*args, **kwargs):
-        with torch.autocast(args[0].device.type, enabled=False):
-            return function(*args, **kwargs)
+    def wrapped(first: Tensor, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.autocast(first.device.type, enabled=False):
+            return function(first, *args, **kwargs)
 
     return wrapped
 

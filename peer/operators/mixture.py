@@ -1,19 +1,22 @@
 """`experts`: single-neuron experts, weighted and summed, and every gradient of that."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.library import custom_op
 
 from peer.activations import activate, activation_gradient
+from peer.namespace import NAMESPACE
 from peer.operators.engine import check_ids, engine, wide, without_autocast
-from peer.operators.routing import table_result
+from peer.operators.routing import route, table_result, touched
 from peer.reference import ACTIVATIONS
 
 # Engines that take up·dy and the gradients of all tables in one visit of an expert.
 ONE_VISIT = ("native", "triton")
 
 
-@custom_op("peer::experts", mutates_args=())
+@custom_op(f"{NAMESPACE}::experts", mutates_args=())
 @without_autocast
 def experts(
     x: Tensor,
@@ -44,7 +47,20 @@ def experts(
 
 
 @experts.register_fake
-def _(x, ids, scores, down, up, gate, order, bounds, activation, table_grad, check, impl):
+def _(
+    x: Tensor,
+    ids: Tensor,
+    scores: Tensor,
+    down: Tensor,
+    up: Tensor,
+    gate: Tensor | None,
+    order: Tensor | None,
+    bounds: Tensor | None,
+    activation: str,
+    table_grad: str,
+    check: bool,
+    impl: str,
+) -> tuple[Tensor, Tensor, Tensor]:
     hidden = x.new_empty(ids.shape, dtype=wide(x.dtype))
     return (
         torch.empty_like(x, memory_format=torch.contiguous_format),
@@ -53,7 +69,7 @@ def _(x, ids, scores, down, up, gate, order, bounds, activation, table_grad, che
     )
 
 
-@custom_op("peer::experts_backward", mutates_args=())
+@custom_op(f"{NAMESPACE}::experts_backward", mutates_args=())
 @without_autocast
 def experts_backward(
     grad_y: Tensor,
@@ -106,7 +122,16 @@ def experts_backward(
 
 
 def pair_gradients(
-    impl, grad_y, ids, scores, up, order, bounds, hidden, gates, activation
+    impl: str,
+    grad_y: Tensor,
+    ids: Tensor,
+    scores: Tensor,
+    up: Tensor,
+    order: Tensor | None,
+    bounds: Tensor | None,
+    hidden: Tensor,
+    gates: Tensor,
+    activation: str,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Of each pair (T, P): dscore, dh, dgate (None without a gate), and the weight of its up row."""
     parts = engine(impl)
@@ -123,7 +148,14 @@ def pair_gradients(
     return a * active, dhidden, dgates, scores * active
 
 
-def token_gradient(impl, ids, dhidden, down, dgates, gate) -> Tensor:
+def token_gradient(
+    impl: str,
+    ids: Tensor,
+    dhidden: Tensor,
+    down: Tensor,
+    dgates: Tensor | None,
+    gate: Tensor | None,
+) -> Tensor:
     parts = engine(impl)
     if impl == "triton":
         return parts.weighted_sum(dhidden, down, ids, None if gate is None else (dgates, gate))
@@ -133,24 +165,24 @@ def token_gradient(impl, ids, dhidden, down, dgates, gate) -> Tensor:
 
 @experts_backward.register_fake
 def _(
-    grad_y,
-    x,
-    ids,
-    scores,
-    down,
-    up,
-    gate,
-    order,
-    bounds,
-    touched,
-    hidden,
-    gates,
-    activation,
-    impl,
-    need_x,
-    need_scores,
-    need_tables,
-):
+    grad_y: Tensor,
+    x: Tensor,
+    ids: Tensor,
+    scores: Tensor,
+    down: Tensor,
+    up: Tensor,
+    gate: Tensor | None,
+    order: Tensor | None,
+    bounds: Tensor | None,
+    touched: Tensor | None,
+    hidden: Tensor,
+    gates: Tensor,
+    activation: str,
+    impl: str,
+    need_x: bool,
+    need_scores: bool,
+    need_tables: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     rows = down.shape[0] if touched is None else touched.shape[0]
     table = (rows, down.shape[1]) if need_tables else (0,)
     return (
@@ -162,23 +194,23 @@ def _(
     )
 
 
-def experts_context(ctx, inputs, output) -> None:
+def experts_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, ctx.activation, ctx.table_grad, _, ctx.impl = inputs
     _, hidden, gates = output
     ctx.mark_non_differentiable(hidden, gates)
     ctx.save_for_backward(*tensors, hidden, gates)
 
 
-def experts_gradients(ctx, grad_y, *_):
+def experts_gradients(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     x, ids, scores, down, up, gate, order, bounds, hidden, gates = ctx.saved_tensors
     need_x, need_scores = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
     need_tables = any(ctx.needs_input_grad[3:6])
     if order is None and (need_tables or ctx.impl == "triton"):
-        order, bounds = torch.ops.peer.route(ids, down.shape[0], False, ctx.impl)
+        order, bounds = route(ids, down.shape[0], False, ctx.impl)
     rows = None
     if need_tables and ctx.table_grad == "sparse":
-        rows = torch.ops.peer.touched(bounds, ctx.impl)
-    dx, dscores, *dtables = torch.ops.peer.experts_backward(
+        rows = touched(bounds, ctx.impl)
+    dx, dscores, *dtables = experts_backward(
         grad_y.contiguous(),
         x,
         ids,

@@ -1,13 +1,16 @@
 """`retrieve`: product keys to scores and ids, and the gradients of queries and sub-keys."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from peer.namespace import NAMESPACE
 from peer.operators.engine import engine, wide, without_autocast
 
 
-@custom_op("peer::retrieve", mutates_args=())
+@custom_op(f"{NAMESPACE}::retrieve", mutates_args=())
 @without_autocast
 def retrieve(
     query: Tensor, sub_keys: Tensor, topk: int, scores: str, impl: str
@@ -16,14 +19,14 @@ def retrieve(
 
 
 @retrieve.register_fake
-def _(query, sub_keys, topk, scores, impl):
+def _(query: Tensor, sub_keys: Tensor, topk: int, scores: str, impl: str) -> tuple[Tensor, Tensor]:
     shape = (*query.shape[:2], topk)
     return query.new_empty(shape, dtype=wide(query.dtype)), query.new_empty(
         shape, dtype=torch.int32
     )
 
 
-@custom_op("peer::retrieve_backward", mutates_args=())
+@custom_op(f"{NAMESPACE}::retrieve_backward", mutates_args=())
 @without_autocast
 def retrieve_backward(
     grad: Tensor,
@@ -67,7 +70,17 @@ def retrieve_backward(
 
 
 @retrieve_backward.register_fake
-def _(grad, scores, ids, query, sub_keys, nonlinearity, impl, need_query, need_keys):
+def _(
+    grad: Tensor,
+    scores: Tensor,
+    ids: Tensor,
+    query: Tensor,
+    sub_keys: Tensor,
+    nonlinearity: str,
+    impl: str,
+    need_query: bool,
+    need_keys: bool,
+) -> tuple[Tensor, Tensor]:
     dquery = query.new_empty(query.shape if need_query else (0,))
     return dquery, query.new_empty(sub_keys.shape if need_keys else (0,))
 
@@ -83,15 +96,15 @@ def score_gradient(grad: Tensor, scores: Tensor, nonlinearity: str) -> Tensor:
     return grad * (scores > 0)
 
 
-def retrieve_context(ctx, inputs, output) -> None:
+def retrieve_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     query, sub_keys, _, ctx.nonlinearity, ctx.impl = inputs
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(*output, query, sub_keys)
 
 
-def retrieve_gradients(ctx, grad, _):
+def retrieve_gradients(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     needs = ctx.needs_input_grad[:2]
-    dquery, dkeys = torch.ops.peer.retrieve_backward(
+    dquery, dkeys = retrieve_backward(
         grad.contiguous(), *ctx.saved_tensors, ctx.nonlinearity, ctx.impl, *needs
     )
     return dquery if needs[0] else None, dkeys if needs[1] else None, None, None, None

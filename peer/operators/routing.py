@@ -5,10 +5,11 @@ from torch import Tensor
 from torch.library import custom_op
 
 from peer.graphs import capturing
+from peer.namespace import NAMESPACE
 from peer.operators.engine import check_ids, engine
 
 
-@custom_op("peer::route", mutates_args=())
+@custom_op(f"{NAMESPACE}::route", mutates_args=())
 def route(ids: Tensor, experts: int, check: bool, impl: str) -> tuple[Tensor, Tensor]:
     """The pairs' order by expert (T·P,), tokens ascending within one, and where the runs of equal
     experts lie, as the engine wants it: the bounds (N+1,) of all runs for ATen, the expert of each
@@ -20,12 +21,12 @@ def route(ids: Tensor, experts: int, check: bool, impl: str) -> tuple[Tensor, Te
 
 
 @route.register_fake
-def _(ids, experts, check, impl):
+def _(ids: Tensor, experts: int, check: bool, impl: str) -> tuple[Tensor, Tensor]:
     runs = ids.numel() if impl == "triton" else experts + 1
     return ids.new_empty(ids.numel(), dtype=torch.int32), ids.new_empty(runs, dtype=torch.int32)
 
 
-@custom_op("peer::touched", mutates_args=())
+@custom_op(f"{NAMESPACE}::touched", mutates_args=())
 def touched(bounds: Tensor, impl: str) -> Tensor:
     """The experts with at least one pair, ascending; waits for a GPU, since their number is a
     shape.
@@ -41,7 +42,7 @@ def touched(bounds: Tensor, impl: str) -> Tensor:
 
 
 @touched.register_fake
-def _(bounds, impl):
+def _(bounds: Tensor, impl: str) -> Tensor:
     return bounds.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 

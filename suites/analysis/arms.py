@@ -1,33 +1,18 @@
 """The arms of an experiment beside each other: mean over seeds, and paired difference to a reference arm."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import pandas as pd
 
+from suites.analysis.comparison import Comparison
 from suites.analysis.judgement import interval, paired
 from suites.errors import UserError
 from suites.records.cells import Cell, cells, flat
 from suites.records.record import ResultFile, canonical
 
 LOSS = "validation_loss_nats"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What an experiment varies, under the names its tables use.
-
-    `varied` maps a column to a dotted field of the case, or to several whose product it is. The
-    reference of a row has the first value in the records of column `against`, and the row's own values
-    in the columns `within`.
-    """
-
-    varied: Mapping[str, str | tuple[str, ...]]
-    against: str
-    within: tuple[str, ...] = ()
 
 
 def by_seed(cell: Cell, metric: str = LOSS) -> dict[int, float]:

@@ -14,18 +14,20 @@ Read: results/tables/successors-tiny.md; -claims.md for the verdicts, -laws.md f
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from suites.analysis.arms import Comparison
-from suites.beyond.claims import CLAIMS, NOTE
-from suites.paper import claims, methods
+from suites.analysis.comparison import Comparison
+from suites.paper import methods
 from suites.records.record import ResultFile
 from suites.sweep import experiment
 from suites.sweep.command import training_command
 from suites.sweep.experiment import Arm, Profile
-from suites.tables.arms import FLOPS, Form, Matched, sparse_parameters
-from suites.tables.sheet import Sheet
+from suites.tables.form import FLOPS, Form, Matched, sparse_parameters
+
+if TYPE_CHECKING:
+    from suites.tables.sheet import Sheet
 
 Options = dict[str, JsonValue]
 SWITCHES: tuple[Options, ...] = (
@@ -138,8 +140,11 @@ FORM = Form(
 )
 
 
-def verdicts(files: Sequence[ResultFile]) -> Sheet:
+def verdicts(files: Sequence[ResultFile]) -> "Sheet":
     """What the successors' papers claim, judged on `files`, which are of one profile."""
+    from suites.beyond.claims import CLAIMS, NOTE
+    from suites.paper import claims
+
     judged = claims.sheet(
         files[0].profile,
         {"successors": files},

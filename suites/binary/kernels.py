@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 
 from suites.binary.case import Case
+from suites.output import say
 from suites.records.places import PLACE
 from suites.records.record import Model, Record, ResultFile, digest
 from suites.registry import profile_of
@@ -86,6 +87,7 @@ def command(profile: str, wide: bool, results: Path | None) -> int:
     write_text(folder / "counted.csv", counted_csv(records))
     for sheet in sheets([file]):
         sheet.write(folder)
-        click.echo(sheet.printed(wide))
-    click.echo(f"wrote {len(records)} records and a table in {folder}")
+        say(sheet.printed(wide), **sheet.data())
+    wrote = f"wrote {len(records)} records and a table in {folder}"
+    say(wrote, wrote=str(folder), records=len(records))
     return 0

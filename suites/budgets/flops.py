@@ -23,6 +23,7 @@ from suites.budgets.case import (
     MatchCase,
 )
 from suites.language_model.case import Backbone
+from suites.output import say
 from suites.records.budget import KINDS
 from suites.records.places import PLACE
 from suites.records.record import Model, Record, ResultFile, digest
@@ -129,11 +130,12 @@ def command(profile: str, wide: bool, results: Path | None) -> int:
     write(folder / "records.json", file)
     for sheet in sheets([file]):
         sheet.write(folder)
-        click.echo(sheet.printed(wide))
+        say(sheet.printed(wide), **sheet.data())
     drawn = [
         path
         for name, figure in FIGURES["flops"]([file]).items()
         for path in save(figure, folder / name)
     ]
-    click.echo(f"wrote {len(records)} records, tables and {len(drawn)} figures in {folder}")
+    wrote = f"wrote {len(records)} records, tables and {len(drawn)} figures in {folder}"
+    say(wrote, wrote=str(folder), records=len(records))
     return 0

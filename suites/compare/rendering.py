@@ -2,17 +2,13 @@
 
 import io
 import json
-from typing import Literal
 
 import pandas as pd
 from tabulate import tabulate
 
 from suites.compare.presence import SAME_RECORD
 from suites.compare.verdict import Row
-from suites.output import within
-
-Format = Literal["table", "markdown", "csv", "json"]
-FORMATS: tuple[Format, ...] = ("table", "markdown", "csv", "json")
+from suites.output import Format, within
 
 
 def render(rows: list[Row], notes: list[str], form: Format, only_changed: bool = False) -> str:

@@ -131,7 +131,7 @@ def watch(device: str) -> Unwatched | CpuWatch | GpuWatch:
     except ImportError as error:
         raise UserError(
             "timing on a GPU needs nvidia-ml-py, to see throttling and other processes: "
-            "pip install 'peer-suite[gpu]'"
+            "pip install --editable '.[suites,gpu]'"
         ) from error
     uuid = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
     return GpuWatch(pynvml, uuid, lambda: torch.zeros(1, device="cuda"))

@@ -13,11 +13,11 @@ Read: results/figures/active_experts-tiny/active_experts.svg, one line per hk, a
 
 from functools import partial
 
-from suites.analysis.arms import Comparison
+from suites.analysis.comparison import Comparison
 from suites.paper.reference import arm, profiles
 from suites.sweep import experiment
 from suites.sweep.command import training_command
-from suites.tables.arms import Form
+from suites.tables.form import Form
 
 # hk → h; k = hk / h is at most √N
 SPLITS: dict[str, dict[int, tuple[int, ...]]] = {

@@ -11,11 +11,11 @@ Read: results/tables/causality-tiny.md; a leak of 0 is exact, the same bits.
 
 from functools import partial
 
-from suites.analysis.arms import Comparison
+from suites.analysis.comparison import Comparison
 from suites.paper.reference import arm, profiles
 from suites.sweep import experiment
 from suites.sweep.command import training_command
-from suites.tables.arms import LAYER, LEAKS, NORM, Form
+from suites.tables.form import LAYER, LEAKS, NORM, Form
 
 PROFILES = profiles(
     lambda profile: (

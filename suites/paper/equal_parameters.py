@@ -13,11 +13,11 @@ from functools import partial
 
 from pydantic import JsonValue
 
-from suites.analysis.arms import Comparison
+from suites.analysis.comparison import Comparison
 from suites.paper.reference import arm, profiles
 from suites.sweep import experiment
 from suites.sweep.command import training_command
-from suites.tables.arms import FLOPS, LAYER, Form, Matched, parameters
+from suites.tables.form import FLOPS, LAYER, Form, Matched, parameters
 
 # Solved by hand for the widths of `reference`: router and tables against 8 · dim².
 SMALL_ROUTER: dict[str, JsonValue] = {"heads": 2, "topk": 8, "dim_key": 24}

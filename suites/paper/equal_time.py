@@ -12,11 +12,11 @@ Read: results/tables/equal_time-tiny.md; its column of seconds is a measurement,
 
 from functools import partial
 
-from suites.analysis.arms import Comparison
+from suites.analysis.comparison import Comparison
 from suites.paper.reference import arm, profiles
 from suites.sweep import experiment
 from suites.sweep.command import training_command
-from suites.tables.arms import FLOPS, LAYER, SECONDS, Form, Matched, seconds
+from suites.tables.form import FLOPS, LAYER, SECONDS, Form, Matched, seconds
 
 # Training FLOP/s over dense's in the model of `reference`; of tiny on two CPU cores, one run on each.
 UNMEASURED = dict.fromkeys(("dense", "expert_choice", "pkm", "peer"), 1.0)

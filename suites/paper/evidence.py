@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from suites.analysis.arms import Comparison, arms, by_seed
+from suites.analysis.arms import arms, by_seed
+from suites.analysis.comparison import Comparison
 from suites.analysis.curves import Curve, curves
 from suites.analysis.judgement import Interval, paired
 from suites.analysis.trend import differences, line

@@ -10,11 +10,11 @@ Read: results/tables/init-tiny.md; learning rates are those tuned with `matched`
 
 from functools import partial
 
-from suites.analysis.arms import Comparison
+from suites.analysis.comparison import Comparison
 from suites.paper.reference import arm, profiles
 from suites.sweep import experiment
 from suites.sweep.command import training_command
-from suites.tables.arms import USAGE, Form
+from suites.tables.form import USAGE, Form
 
 PROFILES = profiles(lambda profile: tuple(arm(profile, init=init) for init in ("matched", "unit")))
 

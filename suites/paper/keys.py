@@ -10,11 +10,11 @@ Read: results/tables/keys-tiny.md; both spend the same FLOPs per token.
 
 from functools import partial
 
-from suites.analysis.arms import Comparison
+from suites.analysis.comparison import Comparison
 from suites.paper.reference import arm, profiles
 from suites.sweep import experiment
 from suites.sweep.command import training_command
-from suites.tables.arms import USAGE, Form
+from suites.tables.form import USAGE, Form
 
 PROFILES = profiles(
     lambda profile: tuple(arm(profile, shared_keys=shared) for shared in (True, False))

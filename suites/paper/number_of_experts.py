@@ -11,11 +11,11 @@ Read: results/tables/number_of_experts-tiny.md and results/figures/number_of_exp
 
 from functools import partial
 
-from suites.analysis.arms import Comparison
+from suites.analysis.comparison import Comparison
 from suites.paper.reference import arm, profiles
 from suites.sweep import experiment
 from suites.sweep.command import training_command
-from suites.tables.arms import EXPERTS, PAPER, USAGE, Form
+from suites.tables.form import EXPERTS, PAPER, USAGE, Form
 
 # √N, each the double of the one before as in the paper
 ROOTS = {

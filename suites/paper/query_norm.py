@@ -13,12 +13,12 @@ Read: results/tables/query_norm-tiny.md, the paper's values beside ours where N 
 
 from functools import partial
 
-from suites.analysis.arms import Comparison
+from suites.analysis.comparison import Comparison
 from suites.paper.number_of_experts import ROOTS
 from suites.paper.reference import arm, profiles
 from suites.sweep import experiment
 from suites.sweep.command import training_command
-from suites.tables.arms import EXPERTS, NORM, PAPER, USAGE, Form
+from suites.tables.form import EXPERTS, NORM, PAPER, USAGE, Form
 
 PROFILES = profiles(
     lambda profile: tuple(

@@ -9,11 +9,11 @@ Read: results/tables/router_flops-tiny.md; the gap between the rows of PEER is w
 
 from functools import partial
 
-from suites.analysis.arms import Comparison
+from suites.analysis.comparison import Comparison
 from suites.paper.reference import arm, profiles
 from suites.sweep import experiment
 from suites.sweep.command import training_command
-from suites.tables.arms import LAYER, Form
+from suites.tables.form import LAYER, Form
 
 # Forward FLOPs per token of the whole decoder over the same without queries and sub-keys; a test
 # compares them with the closed forms.

@@ -10,12 +10,12 @@ Read: results/tables/sparse_layers-tiny.md.
 
 from functools import partial
 
-from suites.analysis.arms import Comparison
+from suites.analysis.comparison import Comparison
 from suites.paper.reference import arm, profiles
 from suites.sweep import experiment
 from suites.sweep.command import training_command
 from suites.sweep.experiment import Arm
-from suites.tables.arms import USAGE, Form
+from suites.tables.form import USAGE, Form
 
 # blocks that hold a layer, and √N of each
 SPREAD = {

@@ -11,12 +11,12 @@ Read: results/figures/usage-tiny/usage.svg; usage of one batch lies below that o
 
 from functools import partial
 
-from suites.analysis.arms import Comparison
+from suites.analysis.comparison import Comparison
 from suites.paper import isoflop
 from suites.paper.reference import arm, profiles
 from suites.sweep import experiment
 from suites.sweep.command import training_command
-from suites.tables.arms import LAYER, NORM, USAGE, Form
+from suites.tables.form import LAYER, NORM, USAGE, Form
 
 PROFILES = {
     name: profile.model_copy(update={"budgets_flops": isoflop.PROFILES[name].budgets_flops[-1:]})

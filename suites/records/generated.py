@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import click
-
+from suites.output import say
 from suites.records.store import write_bytes
 
 
@@ -16,9 +15,12 @@ def agree(contents: Mapping[Path, bytes], there: Iterable[Path], verb: str) -> i
     stale = [path for path, content in contents.items() if committed(path) != content]
     orphans = sorted(set(there) - set(contents))
     for path in stale:
-        click.echo(f"{path} differs from what its records give; run: python -m suites {verb}")
+        say(
+            f"{path} differs from what its records give; run: python -m suites {verb}",
+            differs=str(path),
+        )
     for path in orphans:
-        click.echo(f"{path} comes from no record; delete it, or publish its run")
+        say(f"{path} comes from no record; delete it, or publish its run", orphan=str(path))
     return 1 if stale or orphans else 0
 
 
@@ -30,4 +32,4 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
     """Each by a rename, so that none is half written, with a line for each."""
     for path, content in contents.items():
         write_bytes(path, content)
-        click.echo(f"wrote {path}")
+        say(f"wrote {path}", wrote=str(path))

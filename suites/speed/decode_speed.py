@@ -7,8 +7,18 @@ Run: python -m suites run decode_speed
 Read: results/tables/decode_speed-tiny.md; on a GPU caches are flushed before every call.
 """
 
+from functools import partial
+
 from suites.speed.cells.case import Cell
-from suites.speed.cells.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
+from suites.speed.cells.grid import (
+    ONE_GPU,
+    TWO_CORES,
+    Machine,
+    Profiles,
+    Row,
+    comparison,
+    with_controls,
+)
 from suites.speed.cells.matched import Point
 from suites.speed.harness.command import planner, speed_command
 
@@ -34,9 +44,9 @@ def profile(
     return with_controls(cells, machine)
 
 
-PROFILES = {
-    "tiny": profile(TWO_CORES, (1, 8, 64, 256), (256,), 128),
-    "small": profile(ONE_GPU, (1, 4, 16, 64, 256), (1024, 4096), 512),
-}
+PROFILES = Profiles(
+    tiny=partial(profile, TWO_CORES, (1, 8, 64, 256), (256,), 128),
+    small=partial(profile, ONE_GPU, (1, 4, 16, 64, 256), (1024, 4096), 512),
+)
 command = speed_command(SUITE, __doc__, PROFILES)
 planned = planner(PROFILES)

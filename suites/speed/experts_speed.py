@@ -8,10 +8,19 @@ Read: results/tables/experts_speed-tiny.md; a bag reads one table, half the work
     the grouped GEMM has the FLOPs of `experts`.
 """
 
+from functools import partial
 from pathlib import Path
 
 from suites.speed.cells.case import Cell, Routing
-from suites.speed.cells.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
+from suites.speed.cells.grid import (
+    ONE_GPU,
+    TWO_CORES,
+    Machine,
+    Profiles,
+    Row,
+    comparison,
+    with_controls,
+)
 from suites.speed.cells.matched import Point
 from suites.speed.harness.command import planner, speed_command
 
@@ -73,9 +82,9 @@ def recorded(cells: list[Cell], path: Path) -> list[Cell]:
     ]
 
 
-PROFILES = {
-    "tiny": profile(TWO_CORES, 256, (256,), (128, 256)),
-    "small": profile(ONE_GPU, 1024, (8192, 2048, 32768), (1024, 256)),
-}
+PROFILES = Profiles(
+    tiny=partial(profile, TWO_CORES, 256, (256,), (128, 256)),
+    small=partial(profile, ONE_GPU, 1024, (8192, 2048, 32768), (1024, 256)),
+)
 command = speed_command(SUITE, __doc__, PROFILES)
 planned = planner(PROFILES)

@@ -8,7 +8,15 @@ Read: results/tables/layer_speed-tiny.md; ratios hold within a group, times only
 """
 
 from suites.speed.cells.case import Cell, Phase
-from suites.speed.cells.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
+from suites.speed.cells.grid import (
+    ONE_GPU,
+    TWO_CORES,
+    Machine,
+    Profiles,
+    Row,
+    comparison,
+    with_controls,
+)
 from suites.speed.cells.matched import Point
 from suites.speed.harness.command import planner, speed_command
 
@@ -86,6 +94,6 @@ def small() -> tuple[Cell, ...]:
     return with_controls(cells, ONE_GPU)
 
 
-PROFILES = {"tiny": tiny(), "small": small()}
+PROFILES = Profiles(tiny=tiny, small=small)
 command = speed_command(SUITE, __doc__, PROFILES)
 planned = planner(PROFILES)

@@ -7,9 +7,19 @@ Run: python -m suites run model_speed
 Read: results/tables/model_speed-tiny.md; tokens/s and peak bytes of a whole training step.
 """
 
+from functools import partial
+
 from suites.language_model.case import Backbone
 from suites.speed.cells.case import Cell
-from suites.speed.cells.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
+from suites.speed.cells.grid import (
+    ONE_GPU,
+    TWO_CORES,
+    Machine,
+    Profiles,
+    Row,
+    comparison,
+    with_controls,
+)
 from suites.speed.cells.matched import Point
 from suites.speed.harness.command import planner, speed_command
 
@@ -42,8 +52,9 @@ EAGER: tuple[Row, ...] = (
     ("peer", "auto", False),
 )
 COMPILED: tuple[Row, ...] = (("dense", None, True), ("peer", "auto", True))
-PROFILES = {
-    "tiny": profile(
+PROFILES = Profiles(
+    tiny=partial(
+        profile,
         TWO_CORES,
         Backbone(blocks=2, dim=128, attention_heads=4, context=128),
         vocabulary=256,
@@ -51,7 +62,8 @@ PROFILES = {
         sequences=4,
         rows=EAGER + COMPILED,
     ),
-    "small": profile(
+    small=partial(
+        profile,
         ONE_GPU,
         Backbone(blocks=8, dim=1024, attention_heads=8, context=2048),
         vocabulary=32_000,
@@ -59,6 +71,6 @@ PROFILES = {
         sequences=8,
         rows=EAGER + COMPILED,
     ),
-}
+)
 command = speed_command(SUITE, __doc__, PROFILES)
 planned = planner(PROFILES)

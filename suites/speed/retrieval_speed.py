@@ -7,8 +7,18 @@ Run: python -m suites run retrieval_speed
 Read: results/tables/retrieval_speed-tiny.md; `dim` is the query's width.
 """
 
+from functools import partial
+
 from suites.speed.cells.case import Cell
-from suites.speed.cells.grid import ONE_GPU, TWO_CORES, Machine, Row, comparison, with_controls
+from suites.speed.cells.grid import (
+    ONE_GPU,
+    TWO_CORES,
+    Machine,
+    Profiles,
+    Row,
+    comparison,
+    with_controls,
+)
 from suites.speed.cells.matched import DIM_KEY, Point
 from suites.speed.harness.command import planner, speed_command
 
@@ -32,9 +42,9 @@ def profile(machine: Machine, tokens: tuple[int, ...], sides: tuple[int, ...]) -
     return with_controls(cells, machine)
 
 
-PROFILES = {
-    "tiny": profile(TWO_CORES, (256,), (128, 512)),
-    "small": profile(ONE_GPU, (8192, 2048, 32768), (1024, 128)),
-}
+PROFILES = Profiles(
+    tiny=partial(profile, TWO_CORES, (256,), (128, 512)),
+    small=partial(profile, ONE_GPU, (8192, 2048, 32768), (1024, 128)),
+)
 command = speed_command(SUITE, __doc__, PROFILES)
 planned = planner(PROFILES)

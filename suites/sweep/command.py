@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from suites.output import say
 from suites.records.places import PLACE
 from suites.registry import profile_of
 from suites.sweep.experiment import Profile
@@ -110,7 +111,7 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
             changes["budgets_flops"] = (budget,)
         chosen = chosen.model_copy(update=changes)
         if plan:
-            click.echo(plan_text(suite, profile, chosen, How(**how)))
+            say(plan_text(suite, profile, chosen, How(**how)))
             return 0
         return sweep(suite, profile, chosen, How(**how))
 

@@ -11,6 +11,7 @@ from suites.errors import UserError
 from suites.figures import FIGURES, save
 from suites.language_model.train import preflight
 from suites.measure.environment import environment
+from suites.output import say
 from suites.records.store import RESULTS, Store, write
 from suites.sweep.experiment import BYTES, Profile
 from suites.sweep.pool import Runs, Texts, run_cases
@@ -80,10 +81,14 @@ def sweep(suite: str, profile_name: str, profile: Profile, how: How) -> int:
     write(folder / "records.json", file)
     for sheet in TABLES[suite]([file]):
         sheet.write(folder, latex=True)
-        click.echo(sheet.printed(how.wide))
+        say(sheet.printed(how.wide), **sheet.data())
     for name, figure in FIGURES[suite]([file]).items() if suite in FIGURES else ():
         save(figure, folder / name)
-    click.echo(f"wrote {len(file.records)} records, tables and figures in {folder}")
+    say(
+        f"wrote {len(file.records)} records, tables and figures in {folder}",
+        wrote=str(folder),
+        records=len(file.records),
+    )
     return 0 if all(record.status == "ok" for record in file.records) else 1
 
 

@@ -1,7 +1,9 @@
 """A table on its way out: a data frame with a title and notes, rendered without dates or chance."""
 
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pydantic import ConfigDict, Field, SkipValidation
@@ -52,6 +54,11 @@ class Sheet(Model):
             *([f"--wide and the files show too: {', '.join(more)}"] if more else []),
         ]
         return f"# {self.title}\n\n{table}\n\n" + "".join(f"- {note}\n" for note in notes)
+
+    def data(self) -> dict[str, Any]:
+        """The whole table for --json, with full numbers; what is no number in a column of numbers is null."""
+        rows = json.loads(self.frame.to_json(orient="records"))
+        return {"title": self.title, "notes": self.notes, "rows": rows}
 
     def body(self, columns: list[str]) -> str:
         """Markdown of some columns; README.md shows those of `brief`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from suites.errors import UserError
-from suites.paper import claims
+from suites.output import say
 from suites.records.places import PLACE
 from suites.records.record import ResultFile
 from suites.records.store import RESULTS, Store
@@ -23,6 +23,8 @@ from suites.records.store import RESULTS, Store
 @click.option("--wide", is_flag=True, help="print all columns")
 @click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(profile: str, scratch: bool, wide: bool, results: Path) -> None:
+    from suites.paper import claims
+
     store = Store(results)
     files = made(store, profile) if scratch else committed(store, profile)
     if not files:
@@ -31,11 +33,14 @@ def command(profile: str, scratch: bool, wide: bool, results: Path) -> None:
             f"no records of profile {profile} under {place} that a claim rests on; make some with: "
             f"python -m suites paper --profile {profile}"
         )
-    click.echo(claims.sheet(profile, files).printed(wide))
+    sheet = claims.sheet(profile, files)
+    say(sheet.printed(wide), **sheet.data())
 
 
 def committed(store: Store, profile: str) -> dict[str, list[ResultFile]]:
     """Suite → its committed files of `profile`."""
+    from suites.paper import claims
+
     return by_suite(
         file
         for suite in claims.SUITES
@@ -46,6 +51,7 @@ def committed(store: Store, profile: str) -> dict[str, list[ResultFile]]:
 def made(store: Store, profile: str) -> dict[str, list[ResultFile]]:
     """Suite → what this code made of `profile` on this machine."""
     from suites.measure.environment import code, environment
+    from suites.paper import claims
 
     where = code(), environment()
     folders = (store.scratch(suite, profile, *where) for suite in claims.SUITES)

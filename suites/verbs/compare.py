@@ -9,20 +9,20 @@ Exit status: 0 nothing slower, 1 slower, worse, failed, removed or disagreeing, 
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from suites.compare.findings import compare
-from suites.compare.rendering import FORMATS, Format, render
 from suites.compare.sides import PAPER, Side, notes, side
-from suites.compare.verdict import exit_status
 from suites.errors import UserError
-from suites.paper import claims
+from suites.output import FORMATS, Format, say
 from suites.records.commits import Repository
 from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store
-from suites.tables.sheet import Sheet
 from suites.verbs.claims import by_suite
+
+if TYPE_CHECKING:
+    from suites.tables.sheet import Sheet
 
 
 @click.command(name="compare", help=__doc__)
@@ -35,6 +35,10 @@ from suites.verbs.claims import by_suite
 def command(
     base: str, head: str, suite: str | None, only_changed: bool, form: Format, results: Path
 ) -> int:
+    from suites.compare.findings import compare
+    from suites.compare.rendering import render
+    from suites.compare.verdict import exit_status
+
     if head == PAPER:
         raise UserError("the paper is a BASE: python -m suites compare paper HEAD")
     store, repository = Store(results), Repository(results.parent)
@@ -42,12 +46,16 @@ def command(
         return judge(side(head, store, repository, suite), form)
     ours, theirs = (side(given, store, repository, suite) for given in (base, head))
     rows = compare(ours, theirs)
-    click.echo(render(rows, notes(ours, theirs), form, only_changed))
+    remarks = notes(ours, theirs)
+    found = [row.model_dump() for row in rows]
+    say(render(rows, remarks, form, only_changed), notes=remarks, rows=found)
     return exit_status(rows)
 
 
 def judge(found: Side, form: Format) -> int:
     """Prints a verdict per claim that the records of `found` bear on."""
+    from suites.paper import claims
+
     files = [file for file in found.files if file.suite in claims.SUITES]
     if not files:
         has = ", ".join(sorted({file.suite for file in found.files}))
@@ -59,18 +67,18 @@ def judge(found: Side, form: Format) -> int:
     for profile in sorted({file.profile for file in files}):
         own = by_suite(file for file in files if file.profile == profile)
         sheet = claims.sheet(profile, own, only=own)
-        click.echo(shown(sheet, form))
+        say(shown(sheet, form), **sheet.data())
         verdicts += list(sheet.frame["verdict"])
     if form in ("table", "markdown"):
         for note in notes(found):
-            click.echo(f"- {note}")
+            say(f"- {note}", note=note)
     return verdict_status(verdicts)
 
 
-def shown(sheet: Sheet, form: Format) -> str:
+def shown(sheet: "Sheet", form: Format) -> str:
     if form == "json":
-        rows = json.loads(sheet.frame.to_json(orient="records"))
-        return json.dumps({"notes": sheet.notes, "rows": rows}, indent=1, ensure_ascii=False)
+        body = {name: sheet.data()[name] for name in ("notes", "rows")}
+        return json.dumps(body, indent=1, ensure_ascii=False)
     return sheet.csv().rstrip("\n") if form == "csv" else sheet.printed(wide=form == "markdown")
 
 

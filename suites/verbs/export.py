@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from suites.errors import UserError
+from suites.output import say
 from suites.records.commits import Repository
 from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store, write_bytes, write_text
-from suites.tables.long import card, long
 
 
 @click.command(name="export", help=__doc__)
@@ -25,6 +25,8 @@ from suites.tables.long import card, long
 )
 @click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(to: Path, results: Path) -> None:
+    from suites.tables.long import card, long
+
     store, repository = Store(results), Repository(results.parent)
     files = [file for kind in ("records", "published") for _, file in store.files(kind)]
     if not files:
@@ -37,4 +39,9 @@ def command(to: Path, results: Path) -> None:
     write_bytes(to / "results.parquet", table.getvalue())
     write_text(to / "results.csv", frame.to_csv(index=False, lineterminator="\n"))
     write_text(to / "README.md", card(frame))
-    click.echo(f"wrote {len(frame):,} rows of {len(files)} record files to {to}")
+    say(
+        f"wrote {len(frame):,} rows of {len(files)} record files to {to}",
+        wrote=str(to),
+        rows=len(frame),
+        record_files=len(files),
+    )

@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from suites.errors import UserError
-from suites.figures import FIGURES, rendered
 from suites.records.generated import agree, write_all
 from suites.records.places import PLACE
 from suites.records.record import ResultFile
@@ -16,6 +15,8 @@ from suites.records.store import RESULTS, Store
 @click.option("--check", is_flag=True, help="write nothing; exit 1 when a committed file differs")
 @click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(check: bool, results: Path) -> int:
+    from suites.figures import FIGURES, rendered
+
     groups: dict[tuple[str, str], list[ResultFile]] = {}
     for _, file in Store(results).files("records"):
         if file.suite in FIGURES:

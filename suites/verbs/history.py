@@ -7,9 +7,7 @@ from pathlib import Path
 
 import click
 
-from suites.compare.history import bisect_help, history, plot
-from suites.figures import save
-from suites.output import within
+from suites.output import say, within
 from suites.records.commits import Repository
 from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store
@@ -24,6 +22,9 @@ from suites.records.store import RESULTS, Store
 @click.option("--head", default="HEAD", show_default=True, help="the newest commit to look at")
 @click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(suite: str, case: str, metric: str | None, head: str, results: Path) -> int:
+    from suites.compare.history import bisect_help, history, plot
+    from suites.figures import save
+
     store, repository = Store(results), Repository(results.parent)
     found = history(store, repository, suite, case, metric, repository.resolve(head))
     starts = found.changes
@@ -38,13 +39,17 @@ def command(suite: str, case: str, metric: str | None, head: str, results: Path)
         for number, point in enumerate(found.points)
     ]
     headers = ["commit", "subject", found.metric, "step", ""]
-    click.echo(f"{found.title}\n")
-    click.echo(within(headers, rows))
+    points = [
+        {"commit": point.commit, "value": point.value, "changed": number in starts}
+        for number, point in enumerate(found.points)
+    ]
+    text = f"{found.title}\n\n{within(headers, rows)}"
+    say(text, title=found.title, metric=found.metric, points=points)
     for line in [*found.notes, *(bisect_help(found, repository) or ["no change point"])]:
-        click.echo(f"- {line}")
+        say(f"- {line}", note=line)
     folder = results / "scratch" / "history"
     folder.mkdir(parents=True, exist_ok=True)
     name = "".join(c if c.isalnum() else "-" for c in f"{suite}-{case}-{found.metric}")
     for path in save(plot(found), folder / name):
-        click.echo(f"wrote {path}")
+        say(f"wrote {path}", wrote=str(path))
     return 0

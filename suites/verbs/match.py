@@ -6,6 +6,7 @@ those of every verb.
 
 import click
 
+from suites.output import say
 from suites.records.budget import KINDS, check_kind
 from suites.sweep.command import Finite
 
@@ -27,13 +28,18 @@ def command(dim: int, budget: str, tolerance: float, tokens: int, layers: tuple[
     for layer in layers:
         check_registered(layer)
     contract = dense_budget(check_kind(budget), dim, tokens, tolerance)
-    click.echo(f"within {contract.describe()}")
+    say(f"within {contract.describe()}", contract=contract.model_dump(mode="json"))
     met = True
     for layer in layers or LAYERS:
         found = match(layer, dim, contract, tokens)
         met = met and found.reason is None
         varied = ", ".join(f"{name} {a} → {b}" for name, (a, b) in found.varied.items())
-        click.echo(f"{layer:14} {found.mismatch:+8.2%}  {varied or 'nothing varied'}")
-        if found.reason:
-            click.echo(f"{'':14} {found.reason}")
+        line = f"{layer:14} {found.mismatch:+8.2%}  {varied or 'nothing varied'}"
+        say(
+            f"{line}\n{'':14} {found.reason}" if found.reason else line,
+            layer=layer,
+            mismatch=found.mismatch,
+            varied=found.varied,
+            reason=found.reason,
+        )
     return 0 if met else 1

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from suites.output import say
 from suites.sweep.command import how_options
 
 # In the order of the paper, then what it leaves open; each takes runs of those before it.
@@ -71,8 +72,8 @@ def print_plans(profile: str, chosen: dict[str, Any], hows: dict[str, Any]) -> N
     from suites.sweep.plan import plan_text, total_text
 
     for suite, own in chosen.items():
-        click.echo(f"# {suite}\n\n{plan_text(suite, profile, own, hows[suite])}\n")
-    click.echo(total_text(profile, chosen, hows))
+        say(f"# {suite}\n\n{plan_text(suite, profile, own, hows[suite])}\n")
+    say(total_text(profile, chosen, hows))
 
 
 def finish(profile: str, suites: list[str], store: Any, wide: bool) -> None:
@@ -91,10 +92,11 @@ def finish(profile: str, suites: list[str], store: Any, wide: bool) -> None:
     verdicts = claims.sheet(profile, made(store, profile))
     folder = store.scratch("claims", profile, *where)
     verdicts.write(folder, latex=True)
-    click.echo(verdicts.printed(wide))
+    say(verdicts.printed(wide), **verdicts.data())
     for path in (*files.values(), folder):
-        click.echo(f"tables and figures: {path}")
+        say(f"tables and figures: {path}", wrote=str(path))
     content = "".join(sheet.repeatable() for sheet in [*sheets, verdicts])
     times = sorted({column for sheet in sheets for column in sheet.measured})
-    click.echo(f"measured, and different in a repetition: columns {', '.join(times)}")
-    click.echo(f"all other columns: sha256 {hashlib.sha256(content.encode()).hexdigest()}")
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    say(f"measured, and different in a repetition: columns {', '.join(times)}", measured=times)
+    say(f"all other columns: sha256 {digest}", sha256=digest)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from suites.errors import UserError
+from suites.output import say
 from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store, publish, read
 from suites.registry import load
@@ -25,6 +26,7 @@ def command(run: Path, results: Path) -> int:
         )
     with whole(files):
         wanted = load(files[0].suite).planned(files[0].profile, files)
-    click.echo(f"wrote {publish(Store(results), files, wanted)}")
-    click.echo("rebuild the tables with: python -m suites tables")
+    written = publish(Store(results), files, wanted)
+    say(f"wrote {written}", wrote=str(written))
+    say("rebuild the tables with: python -m suites tables")
     return 0

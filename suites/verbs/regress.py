@@ -8,9 +8,8 @@ Exit status: 0 nothing slower, 1 slower, more, failed or removed, 2 usage, 3 und
 
 import click
 
-from suites.compare.rendering import FORMATS, Format, render
-from suites.compare.verdict import exit_status
 from suites.errors import UserError
+from suites.output import FORMATS, Format, say
 from suites.records.commits import Repository
 from suites.records.store import RESULTS, Store
 
@@ -36,6 +35,8 @@ def command(
     seed: int,
     form: Format,
 ) -> int:
+    from suites.compare.rendering import render
+    from suites.compare.verdict import exit_status
     from suites.measure.lock import measuring
     from suites.regress.run import Plan, run_gate
 
@@ -56,7 +57,7 @@ def command(
     )
     with measuring(device):
         rows, notes, folder = run_gate(plan, repository, Store(RESULTS))
-    click.echo(render(rows, notes, form))
+    say(render(rows, notes, form), notes=notes, rows=[row.model_dump() for row in rows])
     click.echo(f"wrote gate.md and gate.json in {folder}", err=True)
     return exit_status(rows)
 

@@ -6,6 +6,7 @@ record says why. Else those of every verb.
 
 import click
 
+from suites.output import with_json
 from suites.registry import SUITES, load
 
 
@@ -16,7 +17,7 @@ class Suites(click.Group):
         return list(SUITES)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        return load(name).command  # raises UserError with the names that there are
+        return with_json(load(name).command)  # raises UserError with the names that there are
 
 
 @click.group(cls=Suites, help=__doc__)

@@ -5,6 +5,7 @@ Exit status: 1 when the gate is not as it must be, else those of every verb.
 
 import click
 
+from suites.output import say
 from suites.records.commits import Repository
 from suites.records.names import CONTROLS
 from suites.records.store import RESULTS, Store
@@ -31,7 +32,7 @@ def command(gates: int, simulate: bool, device: str | None) -> int:
     passed = simulated(gates)
     if not simulate:
         passed = measured(chosen_device(device)) and passed
-    click.echo("the gate passed its self-test" if passed else "the gate FAILED its self-test")
+    say(f"the gate {'passed' if passed else 'FAILED'} its self-test", passed=passed)
     return 0 if passed else 1
 
 
@@ -43,9 +44,14 @@ def simulated(gates: int) -> bool:
     for slowdown in (0.0, *SLOWDOWNS):
         found = rates(slowdown, gates, seed=0)
         detected = "–" if found.detected is None else f"{found.detected:.1%}"
-        click.echo(
+        say(
             f"simulated {slowdown:+.0%}: {gates} gates, false alarms {found.false_alarm:.1%}, "
-            f"detected {detected}, undecided {found.undecided:.1%}"
+            f"detected {detected}, undecided {found.undecided:.1%}",
+            simulated_slowdown=slowdown,
+            gates=gates,
+            false_alarm=found.false_alarm,
+            detected=found.detected,
+            undecided=found.undecided,
         )
         passed &= found.false_alarm <= FALSE_ALARMS_AT_MOST
         passed &= found.detected is None or found.detected >= DETECTED_AT_LEAST
@@ -68,9 +74,11 @@ def measured(device: str) -> bool:
         alarms = {row.cell for row in timed if row.verdict == "SLOWER"}
         ours = {row.cell for row in timed if row.layer not in CONTROLS}
         for row in timed:
-            click.echo(
+            say(
                 f"measured {slowdown:+.0%}: {row.cell} {row.ratio:.3f} "
-                f"[{row.low:.3f}, {row.high:.3f}] {row.verdict}"
+                f"[{row.low:.3f}, {row.high:.3f}] {row.verdict}",
+                measured_slowdown=slowdown,
+                **row.model_dump(),
             )
         passed &= bool(ours) and alarms == (ours if slowdown else set())
     return passed

@@ -5,11 +5,11 @@ Exit status: 1 when --check finds a difference, else those of every verb.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from suites.errors import UserError
-from suites.paper import claims, verdict
 from suites.records import schema
 from suites.records.generated import agree, write_all
 from suites.records.places import PLACE
@@ -17,8 +17,9 @@ from suites.records.record import ResultFile
 from suites.records.store import RESULTS, Store
 from suites.registry import PAPER_SUITES
 from suites.tables import TABLES
-from suites.tables.readme import with_tables
-from suites.tables.sheet import Sheet
+
+if TYPE_CHECKING:
+    from suites.tables.sheet import Sheet
 
 # Suites whose tables a paper would print.
 PAPER = {"claims", "verdict", *PAPER_SUITES}
@@ -28,6 +29,8 @@ PAPER = {"claims", "verdict", *PAPER_SUITES}
 @click.option("--check", is_flag=True, help="write nothing; exit 1 when a committed file differs")
 @click.option("--results", type=PLACE, default=RESULTS, help="folder of results")
 def command(check: bool, results: Path) -> int:
+    from suites.tables.readme import with_tables
+
     store = Store(results)
     sheets = dict(sheets_of(store))
     if not sheets:
@@ -50,8 +53,10 @@ def command(check: bool, results: Path) -> int:
     return 0
 
 
-def sheets_of(store: Store) -> Iterator[tuple[str, Sheet]]:
+def sheets_of(store: Store) -> Iterator[tuple[str, "Sheet"]]:
     """(SUITE-PROFILE, table) of everything that the records of `store` give."""
+    from suites.paper import claims, verdict
+
     groups: dict[tuple[str, str], list[ResultFile]] = {}
     for _, results in store.files("records"):
         if results.suite in TABLES:

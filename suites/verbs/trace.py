@@ -4,11 +4,13 @@ SUITE is a training suite, as `python -m suites list` names them. Each layer of 
 in its largest backbone, on random tokens.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from suites.errors import UserError
+from suites.output import say, within
 from suites.records.places import PLACE
 
 
@@ -28,7 +30,6 @@ def command(
     import torch
 
     from suites.language_model.trace import trace
-    from suites.output import within
     from suites.registry import PAPER_SUITES, load, profile_of
     from suites.sweep.experiment import Profile
     from suites.sweep.plan import UNREAD
@@ -50,11 +51,12 @@ def command(
     )
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, traces = [], []
     for case in last.cases(UNREAD):
         path = output / f"{case.layer}.json" if output else None
         found = trace(case, last.vocabulary, steps, path)
         largest = list(found.largest.items())[:3]
+        traces.append({"layer": case.layer} | asdict(found))
         rows.append(
             (
                 case.layer,
@@ -65,9 +67,9 @@ def command(
             )
         )
     backbone = last.backbones[0]
-    click.echo(
+    title = (
         f"{suite}, profile {profile}: {steps} steps in {backbone.blocks} × {backbone.dim} on "
-        f"{last.device}, {last.threads} thread(s)\n"
+        f"{last.device}, {last.threads} thread(s)"
     )
     headers = ("layer", "step ms", "GFLOP/s", "in kernels", "largest")
-    click.echo(within(headers, rows))
+    say(f"{title}\n\n{within(headers, rows)}", title=title, traces=traces)

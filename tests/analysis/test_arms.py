@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from suites.analysis.arms import Comparison, arms
+from suites.analysis.arms import arms
+from suites.analysis.comparison import Comparison
 from suites.errors import UserError
 from suites.figures import FIGURES
 from suites.records.record import Code, Environment, Record, ResultFile

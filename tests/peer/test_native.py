@@ -87,7 +87,7 @@ def test_auto_without_numba_is_aten_and_says_so(monkeypatch):
     assert layer.implementation == "aten"
     assert (
         explain(layer, 4, bytes_per_second=1e9).reason
-        == "numba, which native needs, is not installed"
+        == "numba, which native needs, is not installed: pip install numba"
     )
 
 

@@ -1,8 +1,8 @@
 """How profiles are written: points of a grid, and the cells of one comparison at a point."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 
-from suites.layers import LAYERS, resolve_options
 from suites.records.budget import Kind
 from suites.records.record import Model
 from suites.speed.cells.case import Cell, Phase, Routing
@@ -40,6 +40,22 @@ ONE_GPU = Machine(
     gemm_size=8192,
     moe_experts=64,
 )
+
+
+class Profiles(Mapping[str, tuple[Cell, ...]]):
+    """The cells of each profile, made when they are asked for: naming profiles needs no layer."""
+
+    def __init__(self, **made: Callable[[], tuple[Cell, ...]]) -> None:
+        self.made = {name: cache(make) for name, make in made.items()}
+
+    def __getitem__(self, name: str) -> tuple[Cell, ...]:
+        return self.made[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.made)
+
+    def __len__(self) -> int:
+        return len(self.made)
 
 
 def comparison(
@@ -81,6 +97,8 @@ def comparison(
 def options(
     layer: str, impl: str | None, point: Point, matched: Kind | None, moe_experts: int
 ) -> Options:
+    from suites.layers import LAYERS, resolve_options
+
     chosen: Options = {} if impl is None else {"impl": impl}
     if layer in LAYERS:
         assert matched is not None

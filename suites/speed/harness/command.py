@@ -3,7 +3,7 @@
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from tabulate import tabulate
 
 from suites.errors import UserError
+from suites.output import say
 from suites.records.places import PLACE
 from suites.records.record import ResultFile, digest
 from suites.records.store import read
@@ -52,7 +53,7 @@ class Listener:
 
 
 def speed_command(
-    suite: str, card: str | None, profiles: dict[str, tuple[Cell, ...]]
+    suite: str, card: str | None, profiles: Mapping[str, tuple[Cell, ...]]
 ) -> click.Command:
     """`profiles` are the suite's cells by profile; `card` is its module's docstring."""
 
@@ -83,7 +84,7 @@ def speed_command(
             with contextlib.redirect_stdout(io.StringIO()):
                 listener = pytest_run([*arguments, "--collect-only"])
             require_cells(listener, suite, expression)
-            click.echo(plan(listener.cells))
+            say(plan(listener.cells))
             return 0
         from suites.speed.harness.bench import require
 
@@ -97,7 +98,9 @@ def speed_command(
     return command
 
 
-def planner(profiles: dict[str, tuple[Cell, ...]]) -> Callable[[str, list[ResultFile]], list[str]]:
+def planner(
+    profiles: Mapping[str, tuple[Cell, ...]],
+) -> Callable[[str, list[ResultFile]], list[str]]:
     """What `publish` asks a suite: the case ids of a complete run."""
 
     def planned(profile: str, files: list[ResultFile]) -> list[str]:
@@ -172,8 +175,12 @@ def report(paths: list[Path], wide: bool) -> int:
     sheet.write(folder)
     for name, figure in FIGURES[suite](files).items():
         save(figure, folder / name)
-    click.echo(sheet.printed(wide))
+    say(sheet.printed(wide), **sheet.data())
     statuses = Counter(record.status for file in files for record in file.records)
     listed = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
-    click.echo(f"{listed}; records, table.md, table.csv and figures are in {folder}")
+    say(
+        f"{listed}; records, table.md, table.csv and figures are in {folder}",
+        wrote=str(folder),
+        statuses=dict(statuses),
+    )
     return 1 if statuses["error"] or statuses["invalid"] else 0

@@ -23,7 +23,7 @@ def installed(module: str, distribution: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise NotInstalled(
-            f"{distribution} is not installed: pip install 'peer-suite[rivals]'"
+            f"{distribution} is not installed: pip install --editable '.[suites,rivals]'"
         ) from error
 
 
