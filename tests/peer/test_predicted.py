@@ -61,6 +61,7 @@ def layer(**options) -> PEER:
 
 def test_explain_labels_what_is_predicted():
     found = explain(layer(), 8192)
+    assert found.tiles.startswith("counted, no GPU like this one was measured")
     least, likely, most = found.predicted_us["forward"]
     assert found.forward_floor_us < least < likely < most
     lines = [line for line in str(found).splitlines() if "predicted" in line]
