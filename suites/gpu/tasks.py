@@ -67,20 +67,20 @@ def tasks(results: Path | None) -> Iterator[Task]:
         chosen = pytest("-m", "gpu and not exhaustive", file(name), spread=True)
         yield Task("tests", name, chosen, 30, lacks_tests)
     for tool in ("memcheck", "racecheck"):
-        command = ("compute-sanitizer", "--tool", tool, "--error-exitcode", "9")
-        command += pytest("-k", SANITIZED, *map(file, SANITIZED_FILES))
+        watched = pytest("-k", SANITIZED, *map(file, SANITIZED_FILES))
+        command = ("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *watched)
         # Blocks of a cache would hide what lies between two tensors.
         own = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
         yield Task("sanitizer", tool, command, 60, lacks_tool("compute-sanitizer"), own)
     yield Task("tune", "tiles", python("suites", "tune", "--minutes", "{minutes}", *to), 60)
     for suite in SPEED_SUITES:
-        command = python("suites", "run", suite, "--profile", "small", *to)
-        yield Task("speed", suite, command, 45)
+        timed = python("suites", "run", suite, "--profile", "small", *to)
+        yield Task("speed", suite, timed, 45)
     profiler = ("ncu", "--clock-control", "none", "--set", "basic", "--csv", "--page", "raw")
-    profiler += ("--kernel-name", HOT_KERNELS)
-    yield Task("counters", "kernels", profiler + python("suites.gpu.hot"), 60, lacks_tool("ncu"))
-    command = python("suites", "run", "methods", "--profile", "small", *to)
-    yield Task("training", "methods", command, 120)
+    counted = (*profiler, "--kernel-name", HOT_KERNELS, *python("suites.gpu.hot"))
+    yield Task("counters", "kernels", counted, 60, lacks_tool("ncu"))
+    trained = python("suites", "run", "methods", "--profile", "small", *to)
+    yield Task("training", "methods", trained, 120)
 
 
 def rehearsal(results: Path | None) -> Iterator[Task]:
@@ -89,13 +89,13 @@ def rehearsal(results: Path | None) -> Iterator[Task]:
     own = {"TRITON_INTERPRET": "1"}
     chosen = pytest("-k", "no_tokens and triton", file("retrieve"))
     yield Task("tests", "retrieve", chosen, 1, lacks_tests, own)
-    command = ("compute-sanitizer", *pytest("-k", SANITIZED, *map(file, SANITIZED_FILES)))
-    yield Task("sanitizer", "memcheck", command, 1, lacks_tool("compute-sanitizer"), own)
-    command = python("suites", "tune", "--rehearse", "--minutes", "{minutes}", *to)
-    yield Task("tune", "tiles", command, 1)
+    watched = ("compute-sanitizer", *pytest("-k", SANITIZED, *map(file, SANITIZED_FILES)))
+    yield Task("sanitizer", "memcheck", watched, 1, lacks_tool("compute-sanitizer"), own)
+    tuned = python("suites", "tune", "--rehearse", "--minutes", "{minutes}", *to)
+    yield Task("tune", "tiles", tuned, 1)
     cells = ("-k", "T1-D256 and dense")
-    command = python("suites", "run", "decode_speed", "--profile", "tiny", *cells, *to)
-    yield Task("speed", "decode_speed", command, 1)
+    timed = python("suites", "run", "decode_speed", "--profile", "tiny", *cells, *to)
+    yield Task("speed", "decode_speed", timed, 1)
     yield Task("counters", "kernels", python("suites.gpu.hot", "--tiny"), 1, environment=own)
-    command = python("suites", "run", "methods", "--profile", "smoke", "--layer", "peer", *to)
-    yield Task("training", "methods", command, 1)
+    trained = python("suites", "run", "methods", "--profile", "smoke", "--layer", "peer", *to)
+    yield Task("training", "methods", trained, 1)

@@ -7,12 +7,14 @@ tuner writes is committed, so that the records after it are of a clean commit.
 
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 from tabulate import tabulate
 
 from suites.errors import UserError
+from suites.output import say
 from suites.records.commits import Repository
 from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store, write_text
@@ -31,7 +33,7 @@ def command(
     if wheels is not None:
         from suites.gpu.wheels import collect
 
-        click.echo(collect(wheels, python))
+        say(collect(wheels, python))
         return 0
     import torch
 
@@ -69,11 +71,11 @@ def command(
     text = tabulate(rows, ("stage", "task", "outcome", "s", "why"), tablefmt="pipe")
     write_text(folder / "visit.md", text + "\n")
     archive(store.root / "scratch", folder.with_suffix(".tar.gz"))
-    click.echo(text)
+    say(text, tasks={key: asdict(outcome) for key, outcome in found.items()})
     left = [key for key, outcome in found.items() if not outcome.final]
-    click.echo(f"logs are in {folder}, and all of it in {folder.with_suffix('.tar.gz')}")
+    say(f"logs are in {folder}, and all of it in {folder.with_suffix('.tar.gz')}")
     if left:
-        click.echo(f"the same command goes on with {', '.join(left)}")
+        say(f"the same command goes on with {', '.join(left)}")
     return 1 if any(outcome.status == "failed" for outcome in found.values()) else 0
 
 

@@ -12,6 +12,7 @@ import click
 from tabulate import tabulate
 
 from suites.errors import UserError
+from suites.output import say
 from suites.records.places import PLACE
 from suites.records.store import RESULTS, Store
 
@@ -47,14 +48,14 @@ def command(minutes: float, rehearse: bool, results: Path | None) -> int:
             PROFILES[name], name, device, store, until, lambda line: click.echo(line, err=True)
         )
     rows = [table.row(gpu, *found) for found in fastest(records)]
-    click.echo(tabulate(rows, "keys", tablefmt="pipe", disable_numparse=True))
+    say(tabulate(rows, "keys", tablefmt="pipe", disable_numparse=True), tiles=rows)
     failed = [record for record in records if record.status != "ok"]
     for record in failed:
-        click.echo(f"not taken: {record.case['kernel']} {record.case}: {record.reason}")
-    click.echo(f"{len(records)} tried, {len(failed)} not taken, {missing} left for the next call")
+        say(f"not taken: {record.case['kernel']} {record.case}: {record.reason}")
+    say(f"{len(records)} tried, {len(failed)} not taken, {missing} left for the next call")
     if rehearse:
-        click.echo("rehearsed on a CPU: no time of it means anything, and no table was written")
+        say("rehearsed on a CPU: no time of it means anything, and no table was written")
     elif rows:
         table.rewrite(tuned.TABLE, gpu, rows)
-        click.echo(f"wrote {tuned.TABLE}")
+        say(f"wrote {tuned.TABLE}")
     return 0
