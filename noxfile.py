@@ -78,7 +78,9 @@ def bench(session: nox.Session) -> None:
     prepare(session, extras=("rivals",))
     named = bool(session.posargs) and not session.posargs[0].startswith("-")
     suite = () if named else ("speed",)
-    session.run("python", "-m", "suites", "run", *suite, *session.posargs)
+    # 3: a busy machine disturbed some cells, which are marked so and which no table compares.
+    command = ("python", "-m", "suites", "run", *suite, *session.posargs)
+    session.run(*command, success_codes=[0, 3])
 
 
 @nox.session

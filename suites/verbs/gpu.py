@@ -7,7 +7,6 @@ tuner writes is committed, so that the records after it are of a clean commit.
 
 import os
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -71,7 +70,7 @@ def command(
     text = tabulate(rows, ("stage", "task", "outcome", "s", "why"), tablefmt="pipe")
     write_text(folder / "visit.md", text + "\n")
     archive(store.root / "scratch", folder.with_suffix(".tar.gz"))
-    say(text, tasks={key: asdict(outcome) for key, outcome in found.items()})
+    say(text, tasks={key: outcome.model_dump(mode="json") for key, outcome in found.items()})
     left = [key for key, outcome in found.items() if not outcome.final]
     say(f"logs are in {folder}, and all of it in {folder.with_suffix('.tar.gz')}")
     if left:

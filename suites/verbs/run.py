@@ -1,7 +1,7 @@
 """Run a suite; what finished before is not run again.
 
-Exit status: 1 when a case failed, or the conditions under which it was timed were not its own; its
-record says why. Else those of every verb.
+Exit status: 1 when a case failed, 3 when none did but the conditions under which one was timed were not
+its own; its record says why. Else those of every verb.
 """
 
 import click

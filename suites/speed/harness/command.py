@@ -123,7 +123,8 @@ def ended(listener: Listener, suite: str, expression: str | None, wide: bool) ->
     require_cells(listener, suite, expression)
     if listener.stopped_by is not None:
         raise UserError(str(listener.stopped_by))
-    return max(report(paths, wide) for paths in by_folder(listener.written))
+    found = {report(paths, wide) for paths in by_folder(listener.written)}
+    return 1 if 1 in found else max(found)
 
 
 def pytest_run(arguments: list[str]) -> Listener:
@@ -165,7 +166,9 @@ def by_folder(paths: list[Path]) -> list[list[Path]]:
 
 
 def report(paths: list[Path], wide: bool) -> int:
-    """Prints and writes the table of the records at `paths`; 1 when one of them is a failure."""
+    """Prints and writes the table of the records at `paths`; 1 when one of them failed, 3 when only
+    the conditions of one were not its own.
+    """
     from suites.figures import FIGURES, save
     from suites.tables import TABLES
 
@@ -183,4 +186,4 @@ def report(paths: list[Path], wide: bool) -> int:
         wrote=str(folder),
         statuses=dict(statuses),
     )
-    return 1 if statuses["error"] or statuses["invalid"] else 0
+    return 1 if statuses["error"] else 3 if statuses["invalid"] else 0
