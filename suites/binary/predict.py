@@ -46,15 +46,17 @@ def floor_us(case: Case) -> float:
     if case.operation == "backward":
         call = experts(case)
         written = call.distinct if case.table_grad == "sparse" else call.experts
-        shape = call.tokens, call.pairs, call.dim, call.distinct, written, call.element_bytes
-        return predicted.floor_us(costs.experts_backward_bytes(*shape))
+        moved = costs.experts_backward_bytes(
+            call.tokens, call.pairs, call.dim, call.distinct, written, call.element_bytes
+        )
+        return predicted.floor_us(moved)
     queries = retrieval(case)
-    moved = costs.retrieve_bytes(
+    least = costs.retrieve_bytes(
         case.tokens, case.heads, case.topk, case.dim_key, case.sub_keys, BYTES[case.dtype]
     )
     if case.operation == "retrieve":
-        return predicted.floor_us(moved, queries.flops)
-    return predicted.floor_us(2 * moved)
+        return predicted.floor_us(least, queries.flops)
+    return predicted.floor_us(2 * least)
 
 
 def experts(case: Case) -> Experts:
