@@ -53,12 +53,12 @@ def floor_us(case: Case) -> float:
         )
         return predicted.floor_us(moved)
     queries = retrieval(case)
-    moved = costs.retrieve_bytes(
+    least = costs.retrieve_bytes(
         case.tokens, case.heads, case.topk, case.dim_key, case.sub_keys, BYTES[case.dtype]
     )
     if case.operation == "retrieve":
-        return predicted.floor_us(moved, queries.flops)
-    return predicted.floor_us(2 * moved)
+        return predicted.floor_us(least, queries.flops)
+    return predicted.floor_us(2 * least)
 
 
 def experts(case: Case) -> Experts:
