@@ -162,7 +162,7 @@ def newcomer(session: nox.Session) -> None:
 @nox.session(tags=["gpu"])
 def regress(session: nox.Session) -> None:
     """Measure BASE and HEAD in paired rounds and fail on a regression: nox -s regress -- BASE [HEAD]."""
-    prepare(session)
+    prepare(session, extras=("triton",))  # whose kernels are counted with --exact
     session.run("python", "-m", "suites", "regress", *session.posargs)
 
 
@@ -171,6 +171,13 @@ def gate_selftest(session: nox.Session) -> None:
     """Test the gate: no alarm on identical code, an alarm at 5 and 10 percent, simulated rates."""
     prepare(session)
     session.run("python", "-m", "suites", "selftest", *session.posargs)
+
+
+@nox.session(tags=["gpu"])
+def gpu(session: nox.Session) -> None:
+    """Spend a GPU's minutes on tests, tuner, times and training: nox -s gpu -- --minutes M."""
+    prepare(session, "test", extras=("rivals",))
+    session.run("python", "-m", "suites", "gpu", *session.posargs)
 
 
 @nox.session(tags=["gpu"])

@@ -12,6 +12,7 @@ import torch
 
 IMPLEMENTATIONS = ("auto", "reference", "compiled", "aten", "native", "triton")
 NATIVE_DTYPES = (torch.float32, torch.float64)
+INSTALLED = frozenset(name for name in ("numba", "triton") if importlib.util.find_spec(name))
 TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -29,7 +30,7 @@ def resolve(impl: str, device: torch.device, dtype: torch.dtype, pairs: int | No
         if device.type == "cuda" and triton_installed() and dtype in TRITON_DTYPES:
             return "triton"
         if device.type == "cpu" and numba_installed() and dtype in NATIVE_DTYPES:
-            return fastest(pairs)
+            return fastest_of_all() if torch.compiler.is_compiling() else fastest(pairs)
         return "aten"
     if impl == "triton":
         check_triton(device, dtype, pairs)
@@ -49,6 +50,12 @@ def fastest(pairs: int | None) -> str:
     for row in rows:
         times.update({name: float(row[f"{name}_ms"]) for name in ("aten", "native")})
     return min(times, key=lambda name: times[name])
+
+
+@torch.compiler.assume_constant_result
+def fastest_of_all() -> str:
+    """For a graph that serves any number of pairs, whose tracer may not read files."""
+    return fastest(None)
 
 
 @functools.cache
@@ -87,11 +94,9 @@ def check_triton(device: torch.device, dtype: torch.dtype, pairs: int | None) ->
         raise ValueError(f"impl='triton' takes fewer than 2³¹ (token, expert) pairs; got {pairs}")
 
 
-@functools.cache
 def numba_installed() -> bool:
-    return importlib.util.find_spec("numba") is not None
+    return "numba" in INSTALLED
 
 
-@functools.cache
 def triton_installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
+    return "triton" in INSTALLED

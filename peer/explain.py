@@ -2,16 +2,15 @@
 
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
-from peer import costs
+from peer import costs, predicted
 from peer.choice import numba_installed, resolve
 from peer.layer import PEER
 from peer.sizes import check_sizes
 
-H200_BYTES_PER_SECOND = 4.3e12  # a measured device-to-device copy, for tables on no device
 COPIED_BYTES = 2**27  # of a copy that measures the roof: more than any cache
 TABLES = {"dense": "gradients of all rows", "sparse": "gradients of the rows touched"}
 
@@ -20,6 +19,10 @@ TABLES = {"dense": "gradients of all rows", "sparse": "gradients of the rows tou
 class Explanation:
     """Counted, not measured: compulsory bytes for routing near uniform, and their time at the
     `roof`, in bytes per second.
+
+    `predicted_us` are an H200's times for the Triton kernels, (least, likely, most) of "forward" and of
+    "backward" (`peer.predicted`): neither measured nor comparable with what is. Empty where no binary of
+    the layer's sizes was counted; the query network is not in them.
     """
 
     impl: str
@@ -34,6 +37,8 @@ class Explanation:
     forward_floor_us: float
     backward_floor_us: float
     roof: str
+    tiles: str = ""
+    predicted_us: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"{self.impl}: {self.reason}", f"forward: {self.forward_path}"]
@@ -45,6 +50,16 @@ class Explanation:
                 getattr(self, f"{name}_{k}") for k in ("flops", "bytes", "floor_us")
             )
             lines.append(f"{name}: {flops:,} FLOPs, {size:,.0f} B, floor {floor_us:.1f} µs")
+        if self.tiles:
+            lines.append(f"tiles: {self.tiles}")
+        for name, times in self.predicted_us.items():
+            floor_us = predicted.floor_us(getattr(self, f"{name}_bytes"))
+            least, likely, most = times
+            lines.append(
+                f"{name}, predicted on an H200, not measured: {likely:,.0f} µs ({least:,.0f} to "
+                f"{most:,.0f}), {likely / floor_us:.2f} ({least / floor_us:.2f} to "
+                f"{most / floor_us:.2f}) times its floor there"
+            )
         return "\n".join(lines)
 
 
@@ -97,6 +112,8 @@ def explain(layer: PEER, tokens: int, *, bytes_per_second: float | None = None) 
             else f"take the step of {type(layer.table_grad).__name__} inside backward"
         ),
         roof=f"{rate / 1e9:,.1f} GB/s, {where}",
+        tiles=tiles(layer) if impl == "triton" else "",
+        predicted_us=predictions(layer, tokens) if impl == "triton" else {},
     )
 
 
@@ -104,7 +121,7 @@ def explain(layer: PEER, tokens: int, *, bytes_per_second: float | None = None) 
 def roof(device: torch.device) -> tuple[str, float]:
     """What the roof is, and bytes read and written per second by a copy."""
     if device.type == "meta":
-        return "an H200's, as the tables are on no device", H200_BYTES_PER_SECOND
+        return "an H200's, as the tables are on no device", predicted.BYTES_PER_SECOND
     source = torch.zeros(COPIED_BYTES // 4, device=device)
     target = torch.zeros_like(source)
     times = []
@@ -133,6 +150,45 @@ def reason(layer: PEER, impl: str) -> str:
     if layer.down.device.type == "cpu" and not numba_installed():
         return "numba, which native needs, is not installed: pip install numba"
     return f"no faster kernel for {layer.down.dtype} tables on {layer.down.device}"
+
+
+def tiles(layer: PEER) -> str:
+    """Where the kernels' warps and rows in flight come from."""
+    from peer.kernels import tuned  # imports triton
+
+    table = layer.down
+    if table.is_cuda and tuned.rows_of(tuned.name_of(table.device)):
+        return f"measured on {tuned.name_of(table.device)}, for rows of two bytes a number"
+    return "counted, no GPU like this one was measured; python -m suites tune does it"
+
+
+def predictions(layer: PEER, tokens: int) -> dict[str, tuple[float, float, float]]:
+    """Of experts and retrieval, forward and backward, where binaries of these sizes were counted."""
+    router = layer.router
+    size, S = layer.down.element_size(), router.sub_keys.shape[-2]
+    plain = layer.gate is None and isinstance(layer.table_grad, str)
+    counted_router = (router.topk, router.dim_key) == (16, 128) and S <= 1024
+    if size != 2 or not plain or not counted_router:
+        return {}
+    pairs = tokens * router.heads * router.topk
+    distinct = costs.distinct_experts(pairs, router.experts)
+    call = predicted.Experts(tokens, pairs, layer.dim, router.experts, distinct, size)
+    queries = predicted.Retrieval(tokens * router.heads, S, router.dim_key, router.topk, size)
+    issued = {name: predicted.counted(name, layer.dim) for name in ("forward", "backward")}
+    if not all(issued.values()):
+        return {}
+    issued |= {
+        name: predicted.counted(name, router.dim_key) for name in ("retrieve", "retrieve_backward")
+    }
+    sparse = layer.table_grad == "sparse"
+    steps = {
+        "forward": predicted.retrieve(queries, issued["retrieve"])
+        + predicted.forward(call, issued["forward"]),
+        "backward": predicted.backward(call, issued["backward"], sparse)
+        + predicted.retrieve_backward(queries, issued["retrieve_backward"]),
+    }
+    times = {name: predicted.predicted_us(works) for name, works in steps.items()}
+    return {name: (t["least"], t["likely"], t["most"]) for name, t in times.items()}
 
 
 def forward_path(impl: str, layer: PEER) -> str:

@@ -17,6 +17,8 @@ from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
+from peer.graphs import capturing
+
 ROWS_AT_ONCE = 1024  # of a table and its moments: 3 MB at D = 256 stay in a core's cache
 
 
@@ -211,6 +213,7 @@ class TouchedAdamW(RowOptimizer):
     def next_step(self, table: Tensor) -> AdamWStep:
         state, group = self.state[table], self.group_of(table)
         if not state:
+            check_not_captured(table)
             wide = torch.promote_types(table.dtype, torch.float32)
             state["step"] = torch.zeros((), device=table.device)
             state["mean"] = torch.zeros_like(table, dtype=wide)
@@ -238,6 +241,7 @@ class RowAdagrad(RowOptimizer):
     def next_step(self, table: Tensor) -> RowAdagradStep:
         state, group = self.state[table], self.group_of(table)
         if not state:
+            check_not_captured(table)
             wide = torch.promote_types(table.dtype, torch.float32)
             # One number per row, sharded as the rows are.
             state["square"] = torch.zeros_like(table[:, 0], dtype=wide).contiguous()
@@ -245,6 +249,14 @@ class RowAdagrad(RowOptimizer):
 
     def state_bytes(self, dim: int) -> int:
         return 2 * 4
+
+
+def check_not_captured(table: Tensor) -> None:
+    if capturing(table):
+        raise RuntimeError(
+            "the first step makes the optimizer's state, and a CUDA graph would make it anew at every "
+            "replay; take a step before the capture"
+        )
 
 
 def processes() -> int:

@@ -21,8 +21,9 @@ def is_served(layer: Any, x_TD: Tensor) -> bool:
     Not where a gradient, a transform, a hook, a compiler or other modules than the router's own want
     to see its steps.
     """
-    tokens = x_TD.shape[0]
-    if not 0 < tokens <= MOST_TOKENS or torch.is_grad_enabled() or not x_TD.is_cpu:
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or not x_TD.is_cpu:
+        return False
+    if not 0 < x_TD.shape[0] <= MOST_TOKENS:
         return False
     router = layer.router
     norm: Any = router.norm
@@ -36,7 +37,6 @@ def is_served(layer: Any, x_TD: Tensor) -> bool:
         and type(norm) is PARTS[router.query_norm]
         and (router.query_norm != "batch" or not norm.training)
         and not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
-        and not torch.compiler.is_compiling()
         and not autocasts(x_TD)
         and forward_ad._current_level < 0
         and torch._C._functorch.peek_interpreter_stack() is None

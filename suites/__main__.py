@@ -31,6 +31,8 @@ VERBS = (
     "paper",
     "claims",
     "trace",
+    "tune",
+    "gpu",
     "match",
     "tables",
     "figures",

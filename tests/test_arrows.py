@@ -66,6 +66,13 @@ ROOMS = {
         "peer suites.errors suites.output suites.registry suites.records suites.measure suites.tables",
         "what is launched is read, whoever times it",
     ),
+    "suites.tiles": Room(
+        "peer suites.records suites.measure",
+        "what a kernel is launched with is tried, whoever asks",
+    ),
+    "suites.gpu": Room(
+        "peer suites.errors suites.records suites.measure", "a visit calls verbs by name"
+    ),
     "suites.speed.cells": Room(
         "suites.layers suites.records suites.language_model",
         "a cell is a value, stated before anything is built",
@@ -86,7 +93,7 @@ ROOMS = {
     ),
     "suites.regress": Room(
         "suites.errors suites.layers suites.records suites.measure suites.analysis suites.compare "
-        "suites.speed.cells suites.speed.harness",
+        "suites.binary suites.speed.cells suites.speed.harness",
         "the gate measures speed, and trains nothing",
     ),
     "suites.paper": Room(
@@ -98,9 +105,9 @@ ROOMS = {
         "an experiment beyond the paper is one more, and its claims are judged as the paper's",
     ),
     "suites.verbs": Room(
-        "suites.errors suites.output suites.registry suites.layers suites.records suites.measure "
-        "suites.compare suites.tables suites.figures suites.language_model suites.sweep "
-        "suites.budgets suites.regress suites.paper",
+        "peer suites.errors suites.output suites.registry suites.layers suites.records suites.measure "
+        "suites.tiles suites.gpu suites.compare suites.tables suites.figures suites.language_model "
+        "suites.sweep suites.budgets suites.regress suites.paper",
         "verbs reach suites by name",
     ),
     "suites.__main__": Room("suites.errors suites.output", "verbs are loaded by name"),

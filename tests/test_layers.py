@@ -6,6 +6,7 @@ import io
 
 import pytest
 import torch
+from torch.export import Dim, export
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
@@ -212,3 +213,26 @@ def test_a_size_is_a_whole_number_from_1(name: str, size: str) -> None:
             ValueError, match=f"{size} must be at least 1 and fit 64 bits; got {bad}"
         ):
             LAYERS[name](**({"dim": 16} | SMALL.get(name, {}) | {size: bad}))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_an_exported_layer_takes_any_number_of_tokens(name: str) -> None:
+    """`impl="auto"` looked the number of pairs up, which is a symbol here."""
+    layer = build(name, 16, SMALL.get(name, {})).eval()
+    with torch.no_grad():
+        shapes = ({0: Dim.AUTO, 1: Dim.AUTO},)
+        exported = export(layer, (torch.randn(3, 8, 16),), dynamic_shapes=shapes, strict=False)
+        # A capacity of 1 is a shape of its own to the compiler.
+        for size in [(5, 9)] if name == "expert_choice" else [(5, 9), (2, 5)]:
+            x = torch.randn(*size, 16)
+            torch.testing.assert_close(exported.module()(x), layer(x))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_compiles_into_one_graph(name: str) -> None:
+    """`impl="auto"` looked up what is installed, at which the compiler stopped."""
+    layer = build(name, 16, SMALL.get(name, {}))
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for tokens in (24, 40):
+        x = torch.randn(tokens, 16)
+        torch.testing.assert_close(compiled(x), layer(x))

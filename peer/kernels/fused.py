@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from peer.kernels import launch
+from peer.kernels import launch, tuned
 
 
 @triton.jit
@@ -112,7 +112,7 @@ def fused_experts(
     y_TD = torch.empty_like(x_TD)
     if y_TD.numel() == 0 or P == 0:
         return y_TD.zero_(), hidden_TP, gates_TP
-    tile = launch.fused(D, P)
+    tile = launch.fused(D, P, tuned.settings("fused_experts_kernel", x_TD, T))
     share, parts = launch.shares(T, P, tile["UNROLL"])
     out = y_TD if parts == 1 else x_TD.new_empty(T, parts, D, dtype=torch.float32)
     with launch.on_device(x_TD):

@@ -5,11 +5,13 @@ what a GPU runs. Widths and pairs per token are compile-time constants of every 
 addresses are then known to be aligned as far as D allows, whole rows need no mask, and no
 specialisation of an integer argument decides which binary runs.
 
-Chosen from instructions and registers counted in that binary, not measured (see LOG.md).
+Chosen from instructions and registers counted in that binary, not measured (see LOG.md). What a GPU
+measured stands in `peer.kernels.tuned` and goes before: it is `chosen`, where a function takes it.
 """
 
 import contextlib
 import math
+from collections.abc import Mapping
 
 import torch
 import triton
@@ -19,19 +21,29 @@ COLUMNS_PER_WARP = 1024  # 32 float32 registers a thread for each row that a pro
 PROGRAMS_WANTED = 2112  # 16 one-warp programs on each multiprocessor of a large GPU
 
 
+Chosen = Mapping[str, int]
+COUNTED: Chosen = {}
+
+
+def columns(D: int) -> int:
+    """Of a tile that holds a whole row."""
+    return triton.next_power_of_2(D)
+
+
 def row_of(D: int) -> dict[str, int]:
     """A whole row in one program: one warp up to 1,024 columns, so that no sum crosses warps."""
-    columns = triton.next_power_of_2(D)
-    return {"COLUMNS": columns, "num_warps": max(1, min(8, columns // COLUMNS_PER_WARP))}
+    return {"COLUMNS": columns(D), "num_warps": max(1, min(8, columns(D) // COLUMNS_PER_WARP))}
 
 
-def fused(D: int, P: int) -> dict[str, int]:
+def fused(D: int, P: int, chosen: Chosen = COUNTED) -> dict[str, int]:
     """UNROLL pairs per iteration, whose rows are in flight together; it divides P: no pair is masked."""
-    return row_of(D) | {"UNROLL": math.gcd(P, 4)}
+    tile = row_of(D) | {"UNROLL": 4} | chosen
+    return tile | {"UNROLL": math.gcd(P, tile["UNROLL"])}
 
 
-def sums(D: int, P: int) -> dict[str, int]:
-    return row_of(D) | {"UNROLL": math.gcd(P, 8)}
+def sums(D: int, P: int, chosen: Chosen = COUNTED) -> dict[str, int]:
+    tile = row_of(D) | {"UNROLL": 8} | chosen
+    return tile | {"UNROLL": math.gcd(P, tile["UNROLL"])}
 
 
 def shares(T: int, P: int, unroll: int) -> tuple[int, int]:
@@ -41,17 +53,17 @@ def shares(T: int, P: int, unroll: int) -> tuple[int, int]:
     return share, triton.cdiv(P, share)
 
 
-def runs(D: int, item_bytes: int) -> dict[str, int]:
+def runs(D: int, item_bytes: int, chosen: Chosen = COUNTED) -> dict[str, int]:
     """As many pairs at a time as leave a thread 96 registers for the rows of dy, x and up in flight."""
     row = row_of(D)
     registers = max(1, 3 * row["COLUMNS"] * item_bytes // (128 * row["num_warps"]))
-    return row | {"UNROLL": 4 if registers <= 24 else 2 if registers <= 48 else 1}
+    return row | {"UNROLL": 4 if registers <= 24 else 2 if registers <= 48 else 1} | chosen
 
 
 def combine(D: int) -> dict[str, int]:
     """Twice the warps of `row_of`: it adds rows and makes no dot."""
-    columns = triton.next_power_of_2(D)
-    return {"COLUMNS": columns, "num_warps": max(1, min(8, 2 * columns // COLUMNS_PER_WARP))}
+    warps = max(1, min(8, 2 * columns(D) // COLUMNS_PER_WARP))
+    return {"COLUMNS": columns(D), "num_warps": warps}
 
 
 def piece(pairs: int) -> int:
@@ -59,7 +71,7 @@ def piece(pairs: int) -> int:
     return max(32, triton.cdiv(pairs, 8192))
 
 
-def selection(S: int, Q: int, K: int, item_bytes: int) -> dict[str, int]:
+def selection(S: int, Q: int, K: int, item_bytes: int, chosen: Chosen = COUNTED) -> dict[str, int]:
     """16 queries, the least a matrix product takes, against all sub-keys at once, 1,024 at most: their
     scores take 128 registers of a thread.
     """
@@ -74,16 +86,17 @@ def selection(S: int, Q: int, K: int, item_bytes: int) -> dict[str, int]:
         "WIDTH": width,
         "STEP": min(width, 64 if item_bytes < 4 else 16),  # float32 products have no matrix unit
         "num_warps": 8,
+        **chosen,
     }
 
 
 def matches(Q: int, K: int) -> dict[str, int]:
     """The K sub-keys of a half as one tile: 32 elements a thread for 16 of 64 columns."""
-    slots, columns = triton.next_power_of_2(K), triton.next_power_of_2(Q)
+    slots, width = triton.next_power_of_2(K), columns(Q)
     return {
         "SLOTS": slots,
-        "COLUMNS": columns,
-        "num_warps": max(1, min(8, slots * columns // 1024)),
+        "COLUMNS": width,
+        "num_warps": max(1, min(8, slots * width // 1024)),
     }
 
 

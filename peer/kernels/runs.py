@@ -27,7 +27,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from peer.kernels import launch
+from peer.kernels import launch, tuned
 from peer.optim import AdamWStep, RowAdagradStep
 
 
@@ -335,7 +335,8 @@ def walk_runs(
     pieces = triton.cdiv(pairs, length)
     partial = empty.new_empty(pieces, 2, len(tables), D)
     through = torch.empty(pieces, dtype=torch.int32, device=order.device)
-    tile = launch.runs(D, dy_TD.element_size())
+    chosen = tuned.settings("runs_kernel", dy_TD, dy_TD.shape[0])
+    tile = launch.runs(D, dy_TD.element_size(), chosen)
     outputs = [*tables, empty, empty, empty][:3]
     rows = 0 if touched is None else touched.numel()
     listed = order if touched is None else touched

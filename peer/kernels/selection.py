@@ -28,7 +28,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from peer.kernels import launch
+from peer.kernels import launch, tuned
 
 NOTHING = tl.constexpr(-(2**31))
 NOBODY = tl.constexpr(2**31 - 1)
@@ -282,7 +282,8 @@ def retrieve(query_THQ: Tensor, sub_keys: Tensor, topk: int, scores: str) -> tup
     ids_THK = torch.empty(T, H, topk, dtype=torch.int32, device=query_THQ.device)
     if T == 0:
         return scores_THK, ids_THK
-    tile = launch.selection(S, Q, topk, query_THQ.element_size())
+    chosen = tuned.settings("retrieve_kernel", query_THQ, T)
+    tile = launch.selection(S, Q, topk, query_THQ.element_size(), chosen)
     with launch.on_device(query_THQ):
         retrieve_kernel[(triton.cdiv(T, tile["QUERIES"]) * H,)](
             query_THQ,

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from peer.kernels import launch
+from peer.kernels import launch, tuned
 from peer.kernels.fused import add_shares_kernel
 
 
@@ -65,7 +65,7 @@ def weighted_sum(
         return y_TD.zero_()
     weights_TP, ids_TP = weights_TP.contiguous(), ids_TP.contiguous()
     more_weights_TP, more_table_ND = (weights_TP, table_ND) if more is None else more
-    tile = launch.sums(D, P)
+    tile = launch.sums(D, P, tuned.settings("weighted_sum_kernel", table_ND, T))
     share, parts = launch.shares(T, P, tile["UNROLL"])
     out = y_TD if parts == 1 else y_TD.new_empty(T, parts, D, dtype=torch.float32)
     with launch.on_device(table_ND):

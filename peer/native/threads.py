@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import numba
+import numpy
 import torch
 from llvmlite import ir
 from numba import types
@@ -23,6 +24,15 @@ I64, I32, ADDRESS = ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()
 CACHE_LINE_BYTES = 64
 PAIRS_AHEAD = 16  # a pair's scalars lie anywhere in megabytes and are asked for this much earlier
 SHARES = 64  # enough that a thread that lost its core for a while does not hold up the rest
+
+KINDS = {
+    torch.float32: "=f4",
+    torch.float64: "=f8",
+    torch.int16: "=i2",
+    torch.int32: "=i4",
+    torch.int64: "=i8",
+    torch.bool: "|b1",
+}
 
 # A function of the types that emits LLVM; mypy would check calls against its own arguments.
 emitted = cast(Callable[[Callable[..., Any]], Any], intrinsic)
@@ -149,4 +159,23 @@ def run(driver: Callable[..., Any], shares: int, *arguments: Tensor | int | None
 
 
 def array(value: Tensor | int | None):
-    return value.detach().numpy() if isinstance(value, Tensor) else value
+    return numpy.asarray(Memory(value)) if isinstance(value, Tensor) else value
+
+
+class Memory:
+    """A tensor's numbers in place, as numpy's array interface describes them.
+
+    `Tensor.numpy()` would forbid the storage to be resized ever after, which FSDP does to its parameters.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        size = tensor.element_size()
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (tensor.data_ptr(), False),
+            "typestr": KINDS[tensor.dtype],
+            "shape": tuple(tensor.shape),
+            "strides": None
+            if tensor.is_contiguous()
+            else tuple(step * size for step in tensor.stride()),
+        }

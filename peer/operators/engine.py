@@ -41,11 +41,6 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def capturing(like: Tensor) -> bool:
-    """Whether work on `like`'s device goes into a CUDA graph instead of running."""
-    return like.is_cuda and torch.cuda.is_current_stream_capturing()
-
-
 def check_ids(ids: Tensor, N: int) -> None:
     """ValueError on the CPU; a device-side assertion on a GPU, which does not wait for the
     device.

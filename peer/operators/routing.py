@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from peer.graphs import capturing
 from peer.namespace import NAMESPACE
-from peer.operators.engine import capturing, check_ids, engine
+from peer.operators.engine import check_ids, engine
 
 
 @custom_op(f"{NAMESPACE}::route", mutates_args=())

@@ -4,7 +4,7 @@ from typing import Literal
 
 from suites.records.record import Model
 
-Operation = Literal["forward", "backward", "retrieve"]
+Operation = Literal["forward", "backward", "retrieve", "retrieve_backward"]
 
 
 class Case(Model):

@@ -1,23 +1,21 @@
-"""Records of what an operation launches, counted on its binaries."""
+"""What an operation launches, counted on its binaries."""
 
 import math
 from collections import Counter
 
 import torch
+from torch import Tensor
 
-from peer import costs, functional
-from suites.binary import predict, sass
+from peer import functional
+from suites.binary import sass
 from suites.binary.case import Case
 from suites.binary.launches import MOST_SHARED_BYTES, Launch, stand_in
 from suites.errors import UserError
-from suites.records.record import Record
 
 # Of a table whose size does not matter: nothing runs, and N decides no code.
 EXPERTS = 4096
 # What a kernel's constants call the rows that one trip of its loop takes.
 ROWS_A_TRIP = ("ROWS", "UNROLL")
-# These work per piece of a long run or per token, which is little beside the pairs.
-SMALL = ("combine_kernel", "add_shares_kernel")
 
 
 def launches(case: Case) -> list[Launch]:
@@ -26,48 +24,50 @@ def launches(case: Case) -> list[Launch]:
     stand_in(case.target, found.append)
     dtype = getattr(torch, case.dtype)
     T, P, D = case.tokens, case.heads * case.topk, case.dim
-    if case.operation == "retrieve":
-        query = torch.zeros(T, case.heads, case.dim_key, dtype=dtype)
-        keys = torch.zeros(2, case.sub_keys, case.dim_key // 2, dtype=dtype)
-        functional.retrieve(query, keys, case.topk, impl="triton")
-        return found
-    trains = case.operation == "backward"
+    trains = case.operation.endswith("backward")
+    if case.operation.startswith("retrieve"):
+        query = torch.zeros(T, case.heads, case.dim_key, dtype=dtype, requires_grad=trains)
+        keys = torch.zeros(2, case.sub_keys, case.dim_key // 2, dtype=dtype, requires_grad=trains)
+        y, _ = functional.retrieve(query, keys, case.topk, impl="triton")
+        return gradient_of(y, found) if trains else found
     ids = torch.arange(T * P, dtype=torch.int32).view(T, P) % EXPERTS
     x, down, up = (torch.zeros(n, D, dtype=dtype) for n in (T, EXPERTS, EXPERTS))
     leaves = [t.requires_grad_(trains) for t in (x, torch.zeros(T, P, dtype=dtype), down, up)]
     x, scores, down, up = leaves
     y = functional.experts(x, ids, scores, down, up, table_grad=case.table_grad, impl="triton")
-    if trains:
-        forward = len(found)
-        y.backward(torch.zeros_like(y))
-        found = found[forward:]
-    return found
+    return gradient_of(y, found) if trains else found
 
 
-def record(case: Case) -> Record:
-    """Counts of each kernel, named KERNEL.COUNT, and the operation's predicted time on an H200."""
+def gradient_of(y: Tensor, found: list[Launch]) -> list[Launch]:
+    """What backward adds to the launches `found` so far."""
+    forward = len(found)
+    y.backward(torch.zeros_like(y))
+    return found[forward:]
+
+
+def counts(case: Case) -> dict[str, float | int]:
+    """Counts of each kernel, named KERNEL.COUNT, and how many launches there are.
+
+    Raises UserError in a process that interprets kernels.
+    """
     import triton
 
     if triton.knobs.runtime.interpret:
         raise UserError("kernels are interpreted where TRITON_INTERPRET=1; unset it to count them")
-    metrics: dict[str, float | int | str | None] = {}
     found = launches(case)
-    seen: dict[str, str] = {}
+    metrics: dict[str, float | int] = {}
+    seen: set[str] = set()
     variants: Counter[str] = Counter()
     for launch in found:
         if launch.kernel.hash not in seen:
+            seen.add(launch.kernel.hash)
             variants[launch.name] += 1
             number = variants[launch.name]
-            seen[launch.kernel.hash] = f"{launch.name}_{number}" if number > 1 else launch.name
-            name = seen[launch.kernel.hash]
-            counts = counted(launch, case.target)
-            metrics |= {f"{name}.{count}": value for count, value in counts.items()}
-    metrics["launches"] = len(found)
-    if case.target == "sm_90" and case.operation != "retrieve":
-        metrics |= prediction(
-            case, [(launch, seen[launch.kernel.hash]) for launch in found], metrics
-        )
-    return Record(case=case.model_dump(mode="json"), status="ok", metrics=metrics)
+            name = f"{launch.name}_{number}" if number > 1 else launch.name
+            metrics |= {
+                f"{name}.{count}": value for count, value in counted(launch, case.target).items()
+            }
+    return metrics | {"launches": len(found)}
 
 
 def counted(launch: Launch, target: str) -> dict[str, float | int]:
@@ -86,8 +86,14 @@ def counted(launch: Launch, target: str) -> dict[str, float | int]:
         "row_load_bytes": sass.row_load_bytes(loop or binary.instructions),
         "in_flight_bytes": sass.loaded_bytes(loop) * 32 * launch.warps * blocks,
     }
-    if loop and (rows := rows_a_trip(launch)):
-        counts["pair_instructions"] = len(loop) * launch.warps / rows
+    rows = rows_a_trip(launch)
+    if loop and rows:
+        fewest, most = sass.trip(loop)
+        counts["pair_instructions"] = fewest * launch.warps / rows
+        counts["run_instructions"] = (most - fewest) * launch.warps / rows
+    elif not rows and "K" in launch.constants:
+        queries = launch.constants.get("QUERIES", 1)
+        counts["query_instructions"] = binary.issued(launch.constants["K"]) * launch.warps / queries
     return counts
 
 
@@ -95,30 +101,3 @@ def rows_a_trip(launch: Launch) -> int:
     """Pairs that one trip of the loop takes, 0 for a kernel that says none."""
     named = [launch.constants[name] for name in ROWS_A_TRIP if name in launch.constants]
     return math.prod(named) if named else 0
-
-
-def prediction(case: Case, found: list[tuple[Launch, str]], metrics: dict) -> dict[str, float]:
-    """Microseconds of the operation beside its floor; nothing where a kernel's work is not counted
-    per pair.
-    """
-    pairs = case.tokens * case.heads * case.topk
-    counted = [f"{name}.pair_instructions" for launch, name in found if launch.name not in SMALL]
-    if any(name not in metrics for name in counted):
-        return {}
-    instructions = pairs * sum(metrics[name] for name in counted)
-    size = 2 if case.dtype == "bfloat16" else 4
-    experts = case.sub_keys**2
-    distinct = costs.distinct_experts(pairs, experts)
-    rows_bytes = 2 * pairs * case.dim * size  # of two tables, or of tokens and gradients
-    if case.operation == "forward":
-        floor = costs.experts_bytes(case.tokens, pairs, case.dim, distinct, size)
-        moved, cached = floor + rows_bytes - 2 * distinct * case.dim * size, 0.0
-    else:
-        written = experts if case.table_grad == "dense" else distinct
-        floor = costs.experts_backward_bytes(case.tokens, pairs, case.dim, distinct, written, size)
-        moved, cached = floor, rows_bytes
-    times = predict.predicted_us(instructions, moved, cached, len(found))
-    floor_us = predict.floor_us(floor)
-    return {"predicted_floor_us": floor_us} | {
-        f"predicted_{name}_us": time for name, time in times.items()
-    }

@@ -6,7 +6,9 @@ Differs from the paper: nothing runs. Kernels are compiled as their launchers wo
     the machine code is read.
 Cost: a few minutes on two cores, all of it compilation; needs triton.
 Run: python -m suites run kernels
-Read: results/tables/kernels-tiny.md; instructions per pair count a loop with every branch taken.
+Read: results/tables/kernels-tiny-counts.md and -predicted.md. What a run of equal experts adds to its
+    pairs stands apart. counted.csv of profile widths becomes peer/counted.csv, from which
+    `peer.explain` predicts.
 """
 
 from collections.abc import Iterator
@@ -32,8 +34,12 @@ class Profile(Model):
                 for dim in self.dims:
                     yield Case(operation="forward", target=target, dim=dim, tokens=tokens)
                 yield Case(operation="retrieve", target=target, dim=self.dims[0], tokens=tokens)
+            tokens = self.tokens[-1]
+            yield Case(
+                operation="retrieve_backward", target=target, dim=self.dims[0], tokens=tokens
+            )
             for dim in self.dims:
-                case = Case(operation="backward", target=target, dim=dim, tokens=self.tokens[-1])
+                case = Case(operation="backward", target=target, dim=dim, tokens=tokens)
                 yield case
                 yield case.model_copy(update={"table_grad": "sparse"})
 
@@ -41,6 +47,9 @@ class Profile(Model):
 PROFILES = {
     "smoke": Profile(targets=("sm_90",), dims=(64,), tokens=(16,)),
     "tiny": Profile(targets=("sm_80", "sm_90", "sm_100"), dims=(256, 1024), tokens=(1, 2048)),
+    "widths": Profile(
+        targets=("sm_90",), dims=(64, 128, 256, 512, 1024, 2048, 4096), tokens=(8192,)
+    ),
 }
 
 
@@ -59,17 +68,23 @@ def planned(profile: str, files: list[ResultFile]) -> list[str]:
 def command(profile: str, wide: bool, results: Path | None) -> int:
     from tqdm import tqdm
 
-    from suites.binary.count import record
+    from suites.binary.count import counts
+    from suites.binary.predict import counted_csv, prediction
     from suites.measure.environment import code, environment
-    from suites.records.store import RESULTS, Store, write
+    from suites.records.store import RESULTS, Store, write, write_text
     from suites.tables.kernels import sheets
 
     cases = list(profile_of("kernels", PROFILES, profile).cases())
-    records: list[Record] = [record(case) for case in tqdm(cases, "kernels", disable=None)]
+    records: list[Record] = []
+    for case in tqdm(cases, "kernels", disable=None):
+        found = counts(case)
+        metrics = {**found, **prediction(case, found)}
+        records.append(Record(case=case.model_dump(mode="json"), status="ok", metrics=metrics))
     now, here = code(), environment()
     file = ResultFile(suite="kernels", profile=profile, code=now, environment=here, records=records)
     folder = Store(results or RESULTS).scratch("kernels", profile, now, here)
     write(folder / "records.json", file)
+    write_text(folder / "counted.csv", counted_csv(records))
     for sheet in sheets([file]):
         sheet.write(folder)
         say(sheet.printed(wide), **sheet.data())

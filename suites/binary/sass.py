@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import triton
 
-INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,6})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)\s*([^;]*);")
+INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,6})\*/\s+(@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)\s*([^;]*);")
 USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)")
 # Registers are given to a warp in units of 256 (8 a lane); a multiprocessor has 65,536, 64 warps, 32
 # blocks (CUDA C++ Programming Guide, technical specifications, 8.0 to 10.0) and keeps 1 KiB of
@@ -20,6 +20,21 @@ class Instruction:
     address: int
     opcode: str
     operands: str
+    guard: str = ""
+
+    @property
+    def target(self) -> int | None:
+        """Where a branch goes, None for what is none."""
+        found = re.search(r"0x([0-9a-f]+)", self.operands)
+        return int(found[1], 16) if self.opcode.startswith("BRA") and found else None
+
+    @property
+    def may_fall_through(self) -> bool:
+        """A branch by a predicate, or where lanes diverge, is not always taken."""
+        sure = (
+            self.opcode in ("BRA", "BRA.U", "EXIT") and not self.guard and "P" not in self.operands
+        )
+        return not sure
 
     @property
     def load_bytes(self) -> int:
@@ -43,9 +58,8 @@ class Binary:
         """From the target of each branch backwards to the branch; a trap that jumps to itself is none."""
         found = []
         for last in self.instructions:
-            target = re.search(r"0x([0-9a-f]+)", last.operands)
-            if last.opcode.startswith("BRA") and target and int(target[1], 16) < last.address:
-                first = int(target[1], 16)
+            first = last.target
+            if first is not None and first < last.address:
                 inside = (i for i in self.instructions if first <= i.address <= last.address)
                 found.append(tuple(inside))
         return found
@@ -60,6 +74,12 @@ class Binary:
         inside = {i for loop in self.loops() for i in loop}
         return sum(i.opcode.startswith("BAR") for i in inside)
 
+    def issued(self, trips: int) -> int:
+        """Instructions of a warp where each innermost loop runs `trips` times and nothing branches."""
+        loops = self.loops()
+        inner = [one for one in loops if not any(set(two) < set(one) for two in loops)]
+        return len(self.instructions) + (trips - 1) * sum(map(len, inner))
+
     def resident_blocks(self, warps: int, shared_bytes: int, most_shared_bytes: int) -> int:
         """Blocks that a multiprocessor holds at once."""
         registers = -(-self.registers // 8) * 8 * 32 * warps
@@ -69,6 +89,22 @@ class Binary:
             BLOCKS,
             (most_shared_bytes + RESERVED_BYTES) // (shared_bytes + RESERVED_BYTES),
         )
+
+
+def trip(loop: tuple[Instruction, ...]) -> tuple[int, int]:
+    """The fewest and the most instructions from a loop's head to its end, loops inside passed once."""
+    begun = {loop[0].address: (0, 0)}
+    for place, one in enumerate(loop[:-1]):
+        if one.address not in begun:
+            continue  # reached from elsewhere alone, as a trap is
+        fewest, most = (count + 1 for count in begun[one.address])
+        after = [one.target] if one.target is not None and one.target > one.address else []
+        after += [loop[place + 1].address] if one.may_fall_through else []
+        for address in after:
+            least, longest = begun.get(address, (fewest, most))
+            begun[address] = min(least, fewest), max(longest, most)
+    fewest, most = begun[loop[-1].address]
+    return fewest + 1, most + 1
 
 
 def loaded_bytes(instructions: tuple[Instruction, ...]) -> int:
@@ -98,5 +134,8 @@ def parse(listing: str) -> Binary:
     if usage is None or not found:
         raise ValueError(f"no code in what cuobjdump says: {listing[:200]!r}")
     registers, stack, local = map(int, usage.groups())
-    code = tuple(Instruction(int(address, 16), *rest) for address, *rest in found)
+    code = tuple(
+        Instruction(int(address, 16), opcode, operands, guard.strip())
+        for address, guard, opcode, operands in found
+    )
     return Binary(code, registers, stack + local)

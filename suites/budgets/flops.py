@@ -29,7 +29,7 @@ from suites.records.places import PLACE
 from suites.records.record import Model, Record, ResultFile, digest
 from suites.registry import profile_of
 
-IMPLEMENTATIONS = ("reference", "aten", "triton")
+IMPLEMENTATIONS = ("reference", "aten", "native", "triton")
 
 
 class Profile(Model):

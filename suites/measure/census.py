@@ -136,6 +136,6 @@ def storage_of(tensor: Tensor) -> int:
 
 
 def packet(name: str):
-    """The overload packet of the operator "namespace::name"."""
+    """The overload packet of the operator "namespace::name"; None where its library is not imported."""
     namespace, operator = name.split("::")
-    return getattr(getattr(torch.ops, namespace), operator)
+    return getattr(getattr(torch.ops, namespace), operator, None)

@@ -129,7 +129,8 @@ def check_countable(module: nn.Module) -> None:
 
 def dispatched(module: nn.Module, x: Tensor) -> tuple[int, int]:
     """Forward and backward FLOPs by FlopCounterMode, every executed operator accounted for."""
-    formulas = {census.packet(name): formula for name, formula in operators.FORMULAS.items()}
+    known = {census.packet(name): formula for name, formula in operators.FORMULAS.items()}
+    formulas = {packet: formula for packet, formula in known.items() if packet is not None}
     tokens = tokens_of(x)
     x = x.detach().requires_grad_(x.is_floating_point())
     with MetaShapes():

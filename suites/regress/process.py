@@ -67,9 +67,10 @@ class Worker:
 
 
 def isolated(stage: Stage) -> dict[str, str]:
-    """The stage comes first on the path; byte code of a worktree is written nowhere; pipes are UTF-8."""
+    """The stage comes first on the path; no byte code is written, kernels are compiled, pipes are UTF-8."""
     return os.environ | {
         "PYTHONPATH": str(stage.folder),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONIOENCODING": "utf-8",
+        "TRITON_INTERPRET": "0",
     }

@@ -1,6 +1,7 @@
 """What a gate found: rows with verdicts and causes, and files for an artifact and a summary."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from suites.compare.presence import presence
 from suites.compare.rendering import render
 from suites.compare.verdict import Row, estimated, verdict
 from suites.records.names import timed_name
-from suites.records.quantity import Quantity
+from suites.records.quantity import Quantity, quantity
 from suites.records.store import write_text
-from suites.regress.rounds import Harness
+from suites.regress.rounds import Counts, Harness
 from suites.speed.cells.case import Cell
 
 TIME, COUNT = Quantity("time"), Quantity("count")
@@ -53,11 +54,27 @@ def time_rows(harness: Harness, decided: dict[str, tuple[Decision, Estimate]]) -
 
 def count_rows(harness: Harness) -> list[Row]:
     """Rows of all counts; equal numbers are SAME, any other pair is MORE or FEWER."""
+    return rows_of(
+        {label(harness.cells[name]): sides for name, sides in harness.counts().items()},
+        {label(cell): harness.failures.get(name, {}) for name, cell in harness.cells.items()},
+        lambda metric: COUNT,
+    )
+
+
+def kernel_rows(harness: Harness) -> list[Row]:
+    """The same of compiled kernels, where a narrower load is worse."""
+    return rows_of(harness.kernel_counts(), harness.failures, quantity)
+
+
+def rows_of(
+    counts: Mapping[str, tuple[Counts, Counts]],
+    failures: Mapping[str, dict[str, str]],
+    quantity_of: Callable[[str], Quantity | None],
+) -> list[Row]:
     rows = []
-    for name, (base, head) in harness.counts().items():
-        cell = label(harness.cells[name])
-        if name in harness.failures:
-            rows.append(failed(cell, harness.failures[name]))
+    for cell, (base, head) in counts.items():
+        if failures.get(cell):
+            rows.append(failed(cell, failures[cell]))
             continue
         for metric in sorted({*base, *head}):
             row = Row(
@@ -68,18 +85,18 @@ def count_rows(harness: Harness) -> list[Row]:
                 head=head.get(metric),
                 verdict="REMOVED" if metric in base else "NEW",
             )
-            rows.append(exact(row))
+            rows.append(exact(row, quantity_of(metric) or COUNT))
     return rows
 
 
-def exact(row: Row) -> Row:
+def exact(row: Row, quantity: Quantity) -> Row:
     if row.base is None or row.head is None:
         return row
     decision: Decision = "within"
     if row.base != row.head:
         decision = "above" if row.head > row.base else "below"
     ratio = row.head / row.base if row.base else None
-    return row.model_copy(update={"verdict": verdict(COUNT, decision), "ratio": ratio})
+    return row.model_copy(update={"verdict": verdict(quantity, decision), "ratio": ratio})
 
 
 def failed(cell: str, reasons: dict[str, str]) -> Row:

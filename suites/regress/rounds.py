@@ -14,6 +14,7 @@ from statistics import median
 import numpy as np
 
 from suites.analysis.statistics import Rounds
+from suites.regress.kernels import CASES
 from suites.regress.process import Worker
 from suites.regress.worker import Request
 from suites.regress.worktrees import Stage
@@ -22,6 +23,7 @@ from suites.speed.cells.case import Cell
 ROLES = ("base", "again", "head")
 BLOCKS = 6
 CELL_S = 0.15  # of samples per cell and process
+Counts = dict[str, float]
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Harness:
     def cell_turns(self, cell: Cell, workers: dict[str, Worker]) -> dict[str, list[float]]:
         """Samples in seconds by role, taken in turns; none where a process fails."""
         replies = {role: worker.ask(Request(cell=cell)) for role, worker in workers.items()}
-        if any(self.note(cell, role, reply.failure) for role, reply in replies.items()):
+        if any(self.note(cell.name, role, reply.failure) for role, reply in replies.items()):
             return {}
         slowest_s = max(reply.per_call_s or 0.0 for reply in replies.values())
         count = max(1, round(CELL_S / BLOCKS / slowest_s))
@@ -84,22 +86,28 @@ class Harness:
         for _ in range(BLOCKS):
             for role, worker in workers.items():
                 reply = worker.ask(Request(samples=count))
-                if self.note(cell, role, reply.failure):
+                if self.note(cell.name, role, reply.failure):
                     return {}
                 if reply.invalid is not None:
                     self.invalid[cell.name] = reply.invalid
                 samples[role] += reply.samples_s
         return samples
 
-    def counts(self) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
+    def counts(self) -> dict[str, tuple[Counts, Counts]]:
         """Exact numbers of every cell in BASE and in HEAD; empty where a side has none."""
+        return self.counted({name: Request(cell=c, exact=True) for name, c in self.cells.items()})
+
+    def kernel_counts(self) -> dict[str, tuple[Counts, Counts]]:
+        """The same of what the operations of `suites.regress.kernels` launch."""
+        return self.counted({name: Request(kernels=case) for name, case in CASES.items()})
+
+    def counted(self, requests: dict[str, Request]) -> dict[str, tuple[Counts, Counts]]:
         found = {}
         with self.worker("base") as base, self.worker("head") as head:
-            for name, cell in self.cells.items():
-                request = Request(cell=cell, exact=True)
+            for name, request in requests.items():
                 replies = {"base": base.ask(request), "head": head.ask(request)}
                 for role, reply in replies.items():
-                    self.note(cell, role, reply.failure)
+                    self.note(name, role, reply.failure)
                 found[name] = (replies["base"].counts, replies["head"].counts)
         return found
 
@@ -108,11 +116,11 @@ class Harness:
             return Worker(self.head, self.slowdown)
         return Worker(self.base)
 
-    def note(self, cell: Cell, role: str, failure: str | None) -> bool:
+    def note(self, name: str, role: str, failure: str | None) -> bool:
         """Keeps a failure under the side it belongs to, and says whether there was one."""
         if failure is not None:
             side = "head" if role == "head" else "base"
-            self.failures.setdefault(cell.name, {})[side] = failure
+            self.failures.setdefault(name, {})[side] = failure
         return failure is not None
 
 

@@ -9,8 +9,9 @@ from suites.compare.verdict import Row
 from suites.records.commits import Repository
 from suites.records.store import Store
 from suites.regress.cells import gate_cells
+from suites.regress.kernels import NOT_COUNTED, compiler_installed
 from suites.regress.procedure import ROUNDS, gate
-from suites.regress.report import count_rows, time_rows, write
+from suites.regress.report import count_rows, kernel_rows, time_rows, write
 from suites.regress.rounds import Harness
 from suites.regress.worktrees import stages
 
@@ -44,12 +45,17 @@ def run_gate(plan: Plan, repository: Repository, store: Store) -> tuple[list[Row
             progress=lambda line: click.echo(line, err=True),
         )
         rows = [] if plan.slowdown else count_rows(harness)
+        counts_kernels = plan.exact and compiler_installed()
+        if counts_kernels:
+            rows += kernel_rows(harness)
         if not plan.exact:
             rows += time_rows(harness, gate(harness.cells, harness.measure))
         notes = [
             f"BASE {plan.base[:12]}, HEAD {plan.head[:12]}, {plan.device}, seed {plan.seed}",
             f"{len(harness.order)} rounds of BASE, BASE again and HEAD, each in a fresh process",
         ]
+        if plan.exact and not counts_kernels:
+            notes.append(NOT_COUNTED)
         folder = store.root / "scratch" / "regress" / f"{plan.base[:12]}-{plan.head[:12]}"
         write(folder, rows, notes, harness)
     return rows, notes, folder

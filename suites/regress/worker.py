@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from suites.binary.case import Case
 from suites.records.record import Model
 from suites.regress.clock import ProcessorTimer
 from suites.speed.cells.case import Cell
@@ -16,9 +17,12 @@ WARM_UP_S = 0.3
 
 
 class Request(Model):
-    """With a cell: build it, and count it or warm it up. Without: sample the one built last."""
+    """With a cell: build it, and count it or warm it up. With kernels: compile and count those, in a
+    process that does nothing else. Without: sample the cell built last.
+    """
 
     cell: Cell | None = None
+    kernels: Case | None = None
     exact: bool = False
     samples: int = 0
 
@@ -47,6 +51,8 @@ def main(tree: Path, slowdown: float) -> None:
             if request.cell is not None:
                 prepared = None  # frees the last cell before the next is built
                 prepared, reply = built(request.cell, request.exact, slowdown)
+            elif request.kernels is not None:
+                reply = Reply(counts=kernel_counts(request.kernels))
             else:
                 reply = sampled(prepared, request.samples)
         except Exception as error:
@@ -96,6 +102,13 @@ def counts(prepared: Any) -> dict[str, float]:
     prepared.before()
     peak = allocation(prepared.cell.device, prepared.run).peak_bytes
     return found | {"allocator_peak_bytes": float(peak)}
+
+
+def kernel_counts(case: Case) -> dict[str, float]:
+    from suites.binary import count
+    from suites.regress.kernels import judged
+
+    return judged(count.counts(case))
 
 
 def slow_down(prepared: Any, share: float) -> None:

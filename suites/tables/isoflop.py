@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from suites.analysis.curves import CONFIDENCE, REPLICATES, Curve, curves, drowned, spikes
+from suites.analysis.judgement import Interval, interval, paired
 from suites.records.published import table1
 from suites.records.record import Record, ResultFile
 from suites.tables.sheet import Sheet
@@ -21,6 +22,7 @@ CLAIM = (
     "2e19 FLOPs; its gaps (C4) stand beside our budgets in rising order"
 )
 REFERENCE = "dense"
+GAP = ("− dense (nats)", "− dense, low", "− dense, high")
 C4 = "c4"
 
 
@@ -44,7 +46,8 @@ def optima(title: str, curves: list[Curve], notes: list[str]) -> Sheet:
         title=f"{title}: compute-optimal models",
         name="optima",
         frame=frame,
-        formats={
+        formats=dict.fromkeys(GAP, "+.4f")
+        | {
             "budget": ".2g",
             "parameters": ",.0f",
             "parameters, low": ",.0f",
@@ -53,7 +56,6 @@ def optima(title: str, curves: list[Curve], notes: list[str]) -> Sheet:
             "loss, low": ".4f",
             "loss, high": ".4f",
             "perplexity": ".3f",
-            "− dense (nats)": "+.4f",
             "paper: − dense (nats)": "+.3f",
             "fit residual (nats)": ".4f",
         },
@@ -64,11 +66,13 @@ def optima(title: str, curves: list[Curve], notes: list[str]) -> Sheet:
             "loss (nats/token)",
             "loss, low",
             "loss, high",
-            "− dense (nats)",
+            *GAP,
             "paper: − dense (nats)",
         ],
+        terminal=["method", "budget", "parameters", "loss (nats/token)", *GAP],
         notes=[
             METHOD,
+            "− dense: of each seed's own minimum, paired; low and high bound Student's 95 % interval",
             CLAIM,
             *edges,
             *notes,
@@ -78,7 +82,7 @@ def optima(title: str, curves: list[Curve], notes: list[str]) -> Sheet:
 
 def row(curve: Curve, curves: list[Curve]) -> dict[str, Any]:
     optimum = curve.optimum
-    dense = optimum_of(curves, REFERENCE, curve)
+    gap = less_dense(curve, curves)
     low, high = (optimum and optimum.parameters_interval) or (None, None)
     loss_low, loss_high = (optimum and optimum.loss_interval) or (None, None)
     return {
@@ -93,19 +97,24 @@ def row(curve: Curve, curves: list[Curve]) -> dict[str, Any]:
         "loss, low": loss_low,
         "loss, high": loss_high,
         "perplexity": optimum and math.exp(optimum.loss),
-        "− dense (nats)": optimum.loss - dense if optimum and dense is not None else None,
+        "− dense (nats)": gap and gap.mean,
+        "− dense, low": gap and gap.low,
+        "− dense, high": gap and gap.high,
         "paper: − dense (nats)": published_gap(curve, curves),
         "fit residual (nats)": None if curve.unfit else curve.residual_nats,
         "commit": curve.commit,
     }
 
 
-def optimum_of(curves: list[Curve], layer: str, like: Curve) -> float | None:
-    """Loss at the optimum of `layer` at the budget and commit of another curve."""
-    for curve in curves:
-        same = (curve.budget_flops, curve.commit) == (like.budget_flops, like.commit)
-        if same and curve.layer == layer and curve.optimum is not None:
-            return curve.optimum.loss
+def less_dense(curve: Curve, curves: list[Curve]) -> Interval | None:
+    """Minimum of a curve less that of dense at its budget and commit, seed by seed, as in the verdict."""
+    for dense in curves:
+        same = (dense.budget_flops, dense.commit) == (curve.budget_flops, curve.commit)
+        if same and dense.layer == REFERENCE and dense is not curve:
+            if dense.unfit or curve.unfit:
+                return None
+            gaps = paired(curve.loss_by_seed(), dense.loss_by_seed())
+            return interval(gaps) if gaps else None
     return None
 
 

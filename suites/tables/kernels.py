@@ -17,6 +17,8 @@ COUNTS = {
     "loop_barriers": "barriers in loops",
     "loop_instructions": "loop",
     "pair_instructions": "instructions / pair",
+    "run_instructions": "/ run",
+    "query_instructions": "/ query",
 }
 PREDICTED = ("least", "likely", "most")
 
@@ -32,8 +34,11 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
             frame=pd.DataFrame(
                 [{**row, "commit": at} for at, record in records for row in kernels(record)]
             ),
-            formats={"instructions / pair": ".1f"},
-            notes=["a loop's instructions count every branch in it as taken"],
+            formats=dict.fromkeys(("instructions / pair", "/ run", "/ query"), ".1f"),
+            notes=[
+                "a loop's instructions count every branch in it as taken, those of a pair none",
+                "/ run: what the end of a run of equal experts adds to its pairs",
+            ],
         ),
         Sheet(
             title=f"kernels, profile {profile}: predicted on an H200, nothing measured",
@@ -47,7 +52,10 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
             ),
             formats=dict.fromkeys(("floor µs", *(f"{p} µs" for p in PREDICTED)), ".0f")
             | {f"{p} × floor": ".2f" for p in PREDICTED},
-            notes=["2.6, 2.0 and 1.5 instructions per cycle; 100, 92 and 85 % of the bandwidth"],
+            notes=[
+                "2.6, 2.0 and 1.5 instructions per cycle; 100, 92 and 85 % of the bandwidth",
+                "floor: every distinct row once at the speed of a copy; of retrieval its products alone",
+            ],
         ),
     ]
 

@@ -18,7 +18,9 @@ from suites.records.store import RESULTS, Store
 @click.argument("base")
 @click.argument("head", required=False)
 @click.option("--quick", is_flag=True, help="PEER and dense forward, 5 rounds: for the desk")
-@click.option("--exact", is_flag=True, help="counts only, no times: for any machine")
+@click.option(
+    "--exact", is_flag=True, help="counts only, of cells and compiled kernels: for any machine"
+)
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda"]), help="default: cuda where there is one"
 )

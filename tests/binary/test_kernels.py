@@ -1,5 +1,6 @@
 import pytest
 
+from peer import predicted
 from suites.binary.kernels import planned
 from suites.records.quantity import quantity
 from suites.records.store import Store
@@ -17,11 +18,20 @@ def test_counts_of_what_is_launched(suites, tmp_path):
     ((_, file),) = Store(tmp_path).files("scratch")
     assert [record.case_id for record in file.records] == planned("smoke", [file])
     for record in file.records:
+        assert_foretold(record.case["operation"], record.metrics)
         assert any(name.endswith(".registers") for name in record.metrics)
         for name in record.metrics:
             judged = quantity(name)
             assert (judged is None) == (name.startswith("predicted_") or name.endswith(".warps"))
             assert judged is None or judged.kind == "count"
+
+
+def assert_foretold(operation, metrics):
+    """What peer predicts from is near what this compiler makes of the kernels as they are."""
+    foretold = predicted.counted(operation, 128 if operation.startswith("retrieve") else 64)
+    assert foretold
+    for name, instructions in foretold.items():
+        assert metrics[f"{name}_instructions"] == pytest.approx(instructions, rel=0.15), name
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 import pytest
 
-from suites.binary import predict, sass
+from suites.binary import sass
 
 LISTING = """
  Function kernel:
@@ -73,12 +73,26 @@ def test_no_listing():
         sass.parse("cuobjdump info: no cubin")
 
 
-def test_prediction_is_ordered_and_bound_by_the_slowest():
-    issue = predict.predicted_us(1e9, 0, 0, 0)
-    assert issue["least"] < issue["likely"] < issue["most"]
-    assert issue["likely"] == pytest.approx(1e9 / (132 * 1.9e9 * 2.0) * 1e6)
-    moved = predict.predicted_us(0, 4.3e12, 0, launches=2)
-    assert moved["least"] == pytest.approx(1e6 + 6)
-    both = predict.predicted_us(0, 4.3e12, 5.5e12, 0)
-    assert both["least"] == pytest.approx(1.15e6)
-    assert predict.floor_us(4.3e12) == pytest.approx(1e6)
+BRANCHES = """
+  REG:9 STACK:0 SHARED:0 LOCAL:0
+        /*0000*/                   IADD3 R1, R1, 0x1 ;
+        /*0010*/                   LDG.E.128 R4, [R2.64] ;
+        /*0020*/               @P0 BRA 0x0080 ;
+        /*0030*/               @P1 BRA 0x0060 ;
+        /*0040*/                   STG.E [R2.64], R4 ;
+        /*0050*/                   BRA 0x0080 ;
+        /*0060*/                   STG.E [R2.64], R5 ;
+        /*0070*/                   STG.E [R2.64], R6 ;
+        /*0080*/                   IADD3 R2, R2, 0x10 ;
+        /*0090*/               @P2 BRA 0x0010 ;
+        /*00a0*/                   EXIT ;
+"""
+
+
+def test_a_trip_takes_one_of_two_ways():
+    """Past both stores, or by one of the two alternatives, never by both."""
+    binary = sass.parse(BRANCHES)
+    (loop,) = binary.loops()
+    assert len(loop) == 9
+    assert sass.trip(loop) == (4, 7)
+    assert binary.issued(trips=3) == 11 + 2 * 9

@@ -31,7 +31,7 @@ def test_verb(suites, tmp_path: Path) -> None:
     words = ("trace", "methods", "--profile", "smoke", "--layer", "peer", "--steps", "4")
     done = suites(*words, "--output", tmp_path / "traces")
     assert done.returncode == 0, done.stderr
-    assert "| peer " in done.stdout
+    assert "\npeer  " in done.stdout
     assert json.loads((tmp_path / "traces" / "peer.json").read_text())["traceEvents"]
 
 

@@ -1,5 +1,8 @@
 """Three counts agree on every layer, and each way of miscounting is an error."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -21,7 +24,7 @@ SMALL = {
     "memory_plus": {"memories": 33**2},
     "ultramem_v2": {"experts": 33**2},
 }
-IMPLEMENTATIONS = ("reference", "aten", "triton")
+IMPLEMENTATIONS = ("reference", "aten", "native", "triton")
 EXTRA = {
     "dense": [{"activation": "relu"}],
     "topk_moe": [{"capacity_factor": 1.25}, {"gate": "sigmoid", "topk": 1}],
@@ -195,3 +198,17 @@ def test_modules_that_cannot_be_counted() -> None:
     compiled, x = on_tokens("peer", SMALL["peer"] | {"impl": "compiled"})
     with pytest.raises(UserError, match="PEER is compiled"):
         count(compiled, x)
+
+
+def test_a_strangers_layer_is_counted_without_ours() -> None:
+    """The table of formulas named operators that only `baselines` registers."""
+    program = (
+        "import sys, torch\n"
+        "from torch import nn\n"
+        "from suites.measure.flops import dispatched, traced\n"
+        "layer, x = nn.Linear(8, 4, device='meta'), torch.empty(16, 8, device='meta')\n"
+        "assert traced(layer, x) == 1024 and dispatched(layer, x) == (1024, 2048)\n"
+        "assert 'baselines' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

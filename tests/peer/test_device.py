@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from peer import PEER, operators
-from peer.optim import TouchedAdamW
+from peer.optim import RowAdagrad, TouchedAdamW
 from tests.peer.conftest import refused_waits
 
 needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -71,6 +72,19 @@ def test_the_number_of_touched_rows_cannot_be_captured(monkeypatch):
     monkeypatch.setattr("peer.operators.routing.capturing", lambda like: True)
     with pytest.raises(RuntimeError, match="table_grad='sparse' cannot be captured"):
         operators.touched(torch.tensor([0, 1, 1], dtype=torch.int32), "aten")
+
+
+@pytest.mark.parametrize("optimizer", [TouchedAdamW, RowAdagrad])
+def test_a_first_step_cannot_be_captured(optimizer, monkeypatch):
+    table = torch.nn.Parameter(torch.zeros(3, 2))
+    steps = optimizer([table])
+    monkeypatch.setattr("peer.optim.capturing", lambda like: True)
+    with pytest.raises(RuntimeError, match="take a step before the capture"):
+        steps.next_step(table)
+    monkeypatch.undo()
+    steps.next_step(table)
+    monkeypatch.setattr("peer.optim.capturing", lambda like: True)
+    steps.next_step(table)
 
 
 def test_the_bias_correction_follows_a_step_counted_on_the_device():
@@ -140,9 +154,31 @@ def test_a_captured_training_step_replays(inside):
 @pytest.mark.gpu
 @needs_a_gpu
 def test_compiles_with_cuda_graphs():
+    """Forward and backward are captured, and replayed on other tokens."""
     layer = layer_on_gpu()
     compiled = torch.compile(layer, fullgraph=True, mode="reduce-overhead")
+    counters.clear()
     for _ in range(4):
         x = torch.randn(32, 64, device="cuda")
         torch.compiler.cudagraph_mark_step_begin()
-        torch.testing.assert_close(compiled(x), layer(x))
+        found, wanted = compiled(x), layer(x)
+        torch.testing.assert_close(found, wanted)
+        gradients = (
+            torch.autograd.grad(y.square().mean(), layer.tables()) for y in (found, wanted)
+        )
+        torch.testing.assert_close(*gradients)
+    assert counters["inductor"]["cudagraph_skips"] == 0
+
+
+@pytest.mark.gpu
+@needs_a_gpu
+def test_sparse_gradients_refuse_a_capture_on_the_device():
+    layer = layer_on_gpu()
+    layer.table_grad = "sparse"
+    x = torch.randn(32, 64, device="cuda")
+    layer(x).sum().backward()
+    with (
+        pytest.raises(RuntimeError, match="table_grad='sparse' cannot be captured"),
+        torch.cuda.graph(torch.cuda.CUDAGraph()),
+    ):
+        layer(x).sum().backward()

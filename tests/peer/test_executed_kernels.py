@@ -17,7 +17,7 @@ pytest.importorskip("triton")
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("test_experts.py", "test_retrieve.py", "test_stepping.py")
 # Named by what stands in the tests' ids. Every kernel is in it, at least once in a bent shape.
-QUICK = "triton and (activations or 1-128-256 or 21-6-100 or long_runs or in_pieces or dtype0 or softmax)"
+QUICK = "triton and (activations or 1-128-256 or 9-6-100 or long_runs or in_pieces or dtype0 or softmax)"
 # Memory for who touched what is eight bytes a byte.
 EXCLUDED = "beyond_2_to_the_31"
 

@@ -92,7 +92,8 @@ def test_compiled_reference_agrees():
     plain = PEER(20, experts=81, heads=2, topk=3, dim_key=8, impl="reference")
     plain.load_state_dict(layer.state_dict())
     x = torch.randn(11, 20)
-    torch.testing.assert_close(layer(x), plain(x))
+    with torch.no_grad():  # spares the compilation of a backward
+        torch.testing.assert_close(layer(x), plain(x))
 
 
 def test_no_tokens():

@@ -1,6 +1,8 @@
 """The layer under DDP and FSDP2: two processes with half a batch each give what one gives with all of it."""
 
+import os
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,14 @@ def gradients(wrapped: nn.Module, rank: int) -> dict[str, torch.Tensor]:
     return found
 
 
+def leave() -> None:
+    """Ends the process without destructors: that of DDP joins gloo's thread while it holds the lock of the
+    interpreter, for which that thread may wait (torch 2.13).
+    """
+    torch.distributed.barrier()
+    os._exit(0)
+
+
 def work(rank: int, folder: str, impl: str) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS
@@ -52,10 +62,14 @@ def work(rank: int, folder: str, impl: str) -> None:
     found = {"ddp": gradients(replicated, rank), "fsdp2": gradients(sharded, rank)}
     if rank == 0:
         torch.save(found, f"{folder}/found.pt")
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 OPTIMIZERS = {"adamw": TouchedAdamW, "adagrad": RowAdagrad}
+IMPLS = (
+    "aten",
+    "native",
+)  # FSDP resizes what an engine has read: the second step fails where it must not
 
 
 def stepped(wrapped: PEER, optimizer: RowOptimizer, tokens: torch.Tensor) -> list[torch.Tensor]:
@@ -75,11 +89,11 @@ def steps_on_shards(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     mesh = torch.distributed.init_device_mesh("cpu", (RANKS,))
     found: dict[str, list[torch.Tensor]] = {}
-    for name, kind in OPTIMIZERS.items():
-        sharded = layer("aten")
+    for (name, kind), impl in product(OPTIMIZERS.items(), IMPLS):
+        sharded = layer(impl)
         fully_shard(sharded, mesh=mesh)
         optimizer = kind(sharded.tables(), lr=0.01)
-        found[name] = stepped(sharded, optimizer, half(rank))
+        found[f"{name} {impl}"] = stepped(sharded, optimizer, half(rank))
         state = optimizer.state[sharded.down]
         rows = [value for name, value in state.items() if name != "step"]
         assert rows
@@ -90,7 +104,7 @@ def steps_on_shards(rank: int, folder: str) -> None:
         RowAdagrad([columns]).step()
     if rank == 0:
         torch.save(found, f"{folder}/found.pt")
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 @pytest.mark.slow
@@ -98,9 +112,9 @@ def test_table_optimizers_step_on_shards_as_on_the_whole(tmp_path: Path) -> None
     torch.multiprocessing.spawn(steps_on_shards, (str(tmp_path),), nprocs=RANKS)
     tokens = torch.cat([half(rank) for rank in range(RANKS)])
     wanted = {}
-    for name, kind in OPTIMIZERS.items():
-        alone = layer("aten")
-        wanted[name] = stepped(alone, kind(alone.tables(), lr=0.01), tokens)
+    for (name, kind), impl in product(OPTIMIZERS.items(), IMPLS):
+        alone = layer(impl)
+        wanted[f"{name} {impl}"] = stepped(alone, kind(alone.tables(), lr=0.01), tokens)
     torch.testing.assert_close(torch.load(tmp_path / "found.pt"), wanted)
 
 
@@ -123,7 +137,7 @@ def one_without_tokens(rank: int, folder: str) -> None:
         found.append({name: value.grad.clone() for name, value in replicated.named_parameters()})
     if rank == 0:
         torch.save(found[0], f"{folder}/found.pt")
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 @pytest.mark.slow

@@ -10,14 +10,16 @@ import pytest
 from click.testing import CliRunner
 
 from suites.analysis.statistics import Rounds
+from suites.binary.case import Case
 from suites.compare.verdict import exit_status
 from suites.errors import UserError
 from suites.records.commits import Repository
 from suites.records.store import Store
 from suites.regress import cells, report, run, worktrees
 from suites.regress.cells import gate_cells
+from suites.regress.kernels import judged
 from suites.regress.procedure import RUNS, gate
-from suites.regress.report import count_rows, time_rows
+from suites.regress.report import count_rows, kernel_rows, time_rows
 from suites.regress.rounds import ROLES, Harness
 from suites.regress.simulation import rates
 from suites.regress.worker import Request
@@ -120,6 +122,55 @@ def test_counts(base, head, verdict: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert {row.verdict for row in count_rows(found)} == {verdict}
 
 
+@pytest.mark.parametrize(
+    ("metric", "base", "head", "verdict"),
+    [
+        ("k.pair_instructions", 104.0, 104.0, "SAME"),
+        ("k.pair_instructions", 104.0, 109.5, "MORE"),
+        ("k.stack_bytes", 0.0, 8.0, "MORE"),
+        ("k.row_load_bytes", 16.0, 2.0, "MORE"),
+        ("k.resident_warps", 16.0, 28.0, "FEWER"),
+    ],
+)
+def test_a_dearer_binary_is_a_finding(metric, base, head, verdict, monkeypatch) -> None:
+    found = harness()
+    monkeypatch.setattr(
+        found, "kernel_counts", lambda: {"forward": ({metric: base}, {metric: head})}
+    )
+    assert [row.verdict for row in kernel_rows(found)] == [verdict]
+
+
+def test_a_loop_unrolled_further_is_judged_by_the_pair() -> None:
+    counts = {
+        "k.loop_instructions": 832,
+        "k.pair_instructions": 104,
+        "k.registers": 61,
+        "launches": 1,
+    }
+    assert judged(counts) == {"k.pair_instructions": 104, "launches": 1}
+    assert judged({"k.loop_instructions": 832}) == {"k.loop_instructions": 832}
+
+
+@pytest.mark.slow
+def test_kernels_of_both_commits_are_compiled(scratch: Repository, monkeypatch) -> None:
+    """HEAD loads the up rows 16 bits at a time, as it can no longer tell how they are aligned."""
+    pytest.importorskip("triton")
+    git(scratch.root, "reset", "--quiet", "--hard", "HEAD~1")
+    kernel = scratch.root / "peer" / "kernels" / "fused.py"
+    text = kernel.read_text()
+    assert "up_ptr + row" in text
+    kernel.write_text(text.replace("up_ptr + row", "up_ptr + row * (score == score)"))
+    git(scratch.root, "commit", "--quiet", "--all", "--message", "narrow")
+    case = Case(operation="forward", target="sm_90", dim=256, tokens=2048)
+    monkeypatch.setattr("suites.regress.rounds.CASES", {"kernels forward": case})
+    commits = [scratch.resolve("HEAD~1"), scratch.resolve("HEAD")]
+    with stages(scratch, commits) as (base, head):
+        rows = kernel_rows(harness(base=base, head=head))
+    found = {row.metric.partition(".")[2]: row.verdict for row in rows}
+    assert found["pair_instructions"] == found["row_load_bytes"] == "MORE"
+    assert exit_status(rows) == 1
+
+
 def test_orders_rotate_and_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     found = harness(rounds=6, progress=lambda _: None)
     monkeypatch.setattr(found, "turns", lambda group, cells: [])
@@ -136,20 +187,19 @@ def scratch(tmp_path: Path) -> Repository:
     for name in ("peer", "baselines", "suites"):
         subprocess.run(["cp", "-r", str(ROOT / name), str(tree / name)], check=True)
 
-    def git(*arguments: str) -> None:
-        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        subprocess.run(
-            ["git", "-C", str(tree), *identity, *arguments], check=True, capture_output=True
-        )
-
-    git("init", "--quiet")
-    git("add", ".")
-    git("commit", "--quiet", "--message", "base")
+    git(tree, "init", "--quiet")
+    git(tree, "add", ".")
+    git(tree, "commit", "--quiet", "--message", "base")
     source = (tree / "baselines" / "dense.py").read_text()
     assert "4 * dim" in source
     (tree / "baselines" / "dense.py").write_text(source + "\nraise RuntimeError('broken')\n")
-    git("commit", "--quiet", "--all", "--message", "broken")
+    git(tree, "commit", "--quiet", "--all", "--message", "broken")
     return Repository(tree)
+
+
+def git(tree: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", "-C", str(tree), *identity, *arguments], check=True, capture_output=True)
 
 
 def test_a_broken_head_fails_and_the_tree_is_left_alone(
@@ -160,7 +210,9 @@ def test_a_broken_head_fails_and_the_tree_is_left_alone(
         exact=True,
     )  # fmt: skip
     (scratch.root / "untracked").write_text("mine")
-    rows, _, folder = run.run_gate(plan, scratch, Store(tmp_path))
+    monkeypatch.setattr(run, "compiler_installed", lambda: False)
+    rows, notes, folder = run.run_gate(plan, scratch, Store(tmp_path))
+    assert "kernels are not counted: triton is not installed" in notes[-1]
     assert {row.verdict for row in rows} == {"FAILED"}
     assert "RuntimeError: broken" in rows[0].cause
     assert exit_status(rows) == 1

@@ -1,0 +1,1 @@
+"""What a rented GPU is asked, in order of worth, within minutes, and what goes along to it."""
