@@ -11,7 +11,6 @@ measured stands in `peer.kernels.tuned` and goes before: it is `chosen`, where a
 
 import contextlib
 import math
-from collections.abc import Mapping
 
 import torch
 import triton
@@ -21,7 +20,7 @@ COLUMNS_PER_WARP = 1024  # 32 float32 registers a thread for each row that a pro
 PROGRAMS_WANTED = 2112  # 16 one-warp programs on each multiprocessor of a large GPU
 
 
-Chosen = Mapping[str, int]
+Chosen = dict[str, int]
 COUNTED: Chosen = {}
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+EXPANSION = 64  # of Krajewski et al.: experts in all for those a token meets
+
 
 @dataclass(frozen=True)
 class Mixture:
@@ -64,9 +66,59 @@ def leverage(active_share: float, granularity: float, budget_flops: float) -> fl
     return effective**power
 
 
+def granular(granularity: float, parameters: float, tokens: float) -> float:
+    """Loss of a mixture 64 times its active size by Krajewski et al. (arXiv 2402.07871), eq. 9 and table 1.
+
+    `parameters` are those of blocks in all; its experts are 4·dim / `granularity` wide.
+    """
+    by_parameters = (2.1 / granularity**0.58 + 18.1) / parameters**0.115
+    return by_parameters + 30.8 / tokens**0.147 + 0.47
+
+
+def granular_dense(parameters: float, tokens: float) -> float:
+    """Loss of the dense models of the same source."""
+    return 16.3 / parameters**0.126 + 26.7 / tokens**0.127 + 0.47
+
+
+def granular_optimum(granularity: float, budget_flops: float) -> tuple[float, float, float]:
+    """The lowest loss of `granular` over widths, its parameters and tokens; the router's FLOPs counted.
+
+    Blocks number dim / 64. A token costs (72·dim² + 14·dim·64·granularity) FLOPs in each.
+    """
+    dims = np.geomspace(64, 65536, 2001)
+    blocks = dims / 64
+    tokens = budget_flops / ((72 * dims**2 + 14 * dims * EXPANSION * granularity) * blocks)
+    parameters = dims**2 * blocks * (8 * EXPANSION + 4)
+    pairs = [(float(N), float(D)) for N, D in zip(parameters, tokens, strict=True)]
+    return min((granular(granularity, *pair), *pair) for pair in pairs)
+
+
+def granular_dense_optimum(budget_flops: float) -> float:
+    sizes = np.geomspace(1e6, 1e12, 6001)
+    return min(granular_dense(float(N), budget_flops / (6 * float(N))) for N in sizes)
+
+
+def sparse(sparsity: float, parameters: float, tokens: float) -> float:
+    """Loss of a mixture by Abnar et al. (arXiv 2501.12370), eq. 6 and table 3.
+
+    `sparsity` is the share of experts that a token does not meet, `parameters` are all.
+    """
+    met = 1 - sparsity
+    by_size = 16612.50 / parameters**0.5962 + 5455.67 / tokens**0.3954
+    return by_size + 0.4598 * met**0.1666 + 17.26 / (met**0.1603 * parameters**0.1595) + 0.94
+
+
+def sparse_optimum(sparsity: float, budget_flops: float) -> float:
+    """The lowest loss of `sparse` over sizes: 4 of 12 parts of a dense block are attention."""
+    sizes = np.geomspace(1e6, 1e13, 7001)
+    active = 12 / (4 + 8 / (1 - sparsity))
+    return min(sparse(sparsity, float(N), budget_flops / (6 * active * float(N))) for N in sizes)
+
+
 def predictions(mixture: Mixture) -> list[Prediction]:
     """Of every law, about one mixture."""
-    return [by_experts(mixture), by_leverage(mixture)]
+    laws = by_experts, by_leverage, by_granularity, by_sparsity
+    return [law(mixture) for law in laws]
 
 
 def by_experts(mixture: Mixture) -> Prediction:
@@ -96,6 +148,42 @@ def by_leverage(mixture: Mixture) -> Prediction:
     times = leverage(active, granularity, mixture.budget_flops)
     gap = optimum(1, times * mixture.budget_flops) - optimum(1, mixture.budget_flops)
     return Prediction(law, gap, f"{times:.2f} × the compute of dense, in nats by the joint law")
+
+
+def by_granularity(mixture: Mixture) -> Prediction:
+    law = "granularity law (2402.07871)"
+    granularity = 4 * mixture.dim / mixture.hidden
+    times = (mixture.experts + mixture.shared) / (mixture.active + mixture.shared)
+    reasons = everywhere(mixture)
+    if mixture.shared:
+        reasons.append("a shared expert, the law has none")
+    if round(times) != EXPANSION:
+        reasons.append(
+            f"{times:.0f} times as many experts as a token meets, the law has {EXPANSION}"
+        )
+    if not 1 <= granularity <= 16:
+        reasons.append(f"granularity {granularity:.3g}, fitted at 1 to 16")
+    if not 3e17 <= mixture.budget_flops <= 7e19:
+        reasons.append(f"{mixture.budget_flops:.3g} FLOPs, fitted at 3e17 to 7e19")
+    if reasons:
+        return Prediction(law, None, outside(reasons))
+    loss, parameters, tokens = granular_optimum(granularity, mixture.budget_flops)
+    gap = loss - granular_dense_optimum(mixture.budget_flops)
+    return Prediction(law, gap, f"at {parameters:.2g} parameters and {tokens:.2g} tokens")
+
+
+def by_sparsity(mixture: Mixture) -> Prediction:
+    law = "sparsity law (2501.12370)"
+    reasons = everywhere(mixture)
+    if mixture.shared:
+        reasons.append("a shared expert, the law has none")
+    if not 3e19 <= mixture.budget_flops <= 1e21:
+        reasons.append(f"{mixture.budget_flops:.3g} FLOPs, fitted at 3e19 to 1e21")
+    if reasons:
+        return Prediction(law, None, outside(reasons))
+    sparsity = 1 - mixture.active / mixture.experts
+    gap = sparse_optimum(sparsity, mixture.budget_flops) - sparse_optimum(0, mixture.budget_flops)
+    return Prediction(law, gap, "")
 
 
 def everywhere(mixture: Mixture) -> list[str]:

@@ -1,6 +1,7 @@
 """One forward and backward at the paper's sizes, for a profiler: `ncu … python -m suites.gpu.hot`."""
 
 import sys
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ def main(tiny: bool) -> None:
     for dim, tokens in sizes:
         torch.manual_seed(0)
         with torch.device(device):
-            few = {"heads": 1, "topk": 2} if tiny else {}
+            few: dict[str, Any] = {"heads": 1, "topk": 2} if tiny else {}
             layer = PEER(dim, experts=experts, impl="triton", **few)
             x = torch.randn(tokens, dim, dtype=dtype)
         layer.to(dtype).table_grad = "sparse"  # a dense gradient's zeros are no kernel of ours

@@ -6,6 +6,7 @@ from typing import Literal
 from suites.records.record import Model
 
 Kernel = Literal["fused_experts_kernel", "runs_kernel", "weighted_sum_kernel", "retrieve_kernel"]
+WALKS: tuple[Kernel, ...] = ("fused_experts_kernel", "runs_kernel", "weighted_sum_kernel")
 WARPS, UNROLLS = (1, 2, 4, 8), (1, 2, 4, 8, 16)
 COLUMNS_PER_WARP = (
     128  # at least: a lane loads 16 bytes of two rows, or its row is mostly idle lanes
@@ -54,7 +55,7 @@ class Profile(Model):
         """By size, the counted settings first: without them nothing can be said to be faster."""
         for dim in self.dims:
             for tokens in self.tokens:
-                for kernel in ("fused_experts_kernel", "runs_kernel", "weighted_sum_kernel"):
+                for kernel in WALKS:
                     yield from self.tried(kernel, dim, tokens)
         for tokens in self.tokens:
             yield from self.tried("retrieve_kernel", self.dim_key, tokens)

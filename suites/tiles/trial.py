@@ -41,9 +41,9 @@ class Bench:
         case = trial.model_dump(mode="json")
         try:
             with tuned.trying(trial.kernel, trial.settings):
-                error = max(map(difference, self.call(), self.wanted))
-                if not error <= MOST_ERROR:
-                    reason = f"results differ by {error:.1e} from those of the counted settings"
+                off = max(map(difference, self.call(), self.wanted))
+                if not off <= MOST_ERROR:
+                    reason = f"results differ by {off:.1e} from those of the counted settings"
                     return Record(case=case, status="error", reason=reason)
                 call_s = warm_up(timer, self.call, nothing, WARM_S, WARM_AT_MOST_S)
                 count = min(MOST, max(FEWEST, math.ceil(SAMPLED_S / call_s)))
@@ -53,7 +53,7 @@ class Bench:
                 f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0][:300]}"
             )
             return Record(case=case, status="error", reason=reason)
-        metrics = {"median_s": median(seconds), "relative_error": error}
+        metrics = {"median_s": median(seconds), "relative_error": off}
         return Record(case=case, status="ok", metrics=metrics, series={"seconds": seconds})
 
 

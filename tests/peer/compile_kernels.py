@@ -40,29 +40,41 @@ def experts(dtype: torch.dtype, D: int, activation: str, gated: bool, step: str,
     functional.experts(x, ids, scores, *tables, **options).sum().backward()
 
 
+def launch_few() -> None:
+    """Every kernel in bfloat16 as the paper's layer launches it."""
+    for D in (256, 1024):
+        for step in ("dense", "adamw"):
+            experts(torch.bfloat16, D, "gelu", False, step, T)
+        decode(torch.bfloat16, D)
+    retrieve(torch.bfloat16, 16)
+
+
 def launch_everything() -> None:
     for dtype, D in itertools.product(DTYPES, (256, 1024)):
         for step in STEPS:
             experts(dtype, D, "gelu", False, step, T)
         for activation, gated in (("silu", True), ("relu", False)):
             experts(dtype, D, activation, gated, "dense", T)
-        with torch.no_grad():  # decoding: the pairs of a token in shares
-            experts_forward(dtype, D)
+        decode(dtype, D)
         table = torch.zeros(N, D, dtype=dtype, requires_grad=True)
         ids = torch.zeros(T, 16, dtype=torch.int32)
         weights = torch.zeros(T, 16, dtype=dtype, requires_grad=True)
         functional.bag(ids, weights, table, impl="triton").sum().backward()
     experts(torch.bfloat16, 1032, "gelu", False, "dense", T)  # 8 divides it, 16 does not
     for dtype, topk in ((torch.float32, 16), *((torch.bfloat16, topk) for topk in (2, 16, 32))):
-        query, keys = (
-            torch.zeros(*shape, dtype=dtype, requires_grad=True)
-            for shape in ((T, HEADS, 128), (2, S, 64))
-        )
-        scores, _ = functional.retrieve(query, keys, topk, impl="triton")
-        scores.sum().backward()
+        retrieve(dtype, topk)
 
 
-def experts_forward(dtype: torch.dtype, D: int) -> None:
+def retrieve(dtype: torch.dtype, topk: int) -> None:
+    query, keys = (
+        torch.zeros(*shape, dtype=dtype, requires_grad=True)
+        for shape in ((T, HEADS, 128), (2, S, 64))
+    )
+    scores, _ = functional.retrieve(query, keys, topk, impl="triton")
+    scores.sum().backward()
+
+
+def decode(dtype: torch.dtype, D: int) -> None:
     """One token, whose pairs are shared among programs."""
     tables = [torch.zeros(N, D, dtype=dtype) for _ in "du"]
     x, ids = torch.zeros(1, D, dtype=dtype), torch.zeros(1, 128, dtype=torch.int32)
@@ -84,7 +96,7 @@ def usage(launch: Launch) -> dict[str, int]:
     }
 
 
-def main(target: str) -> None:
+def main(target: str, chosen: str) -> None:
     seen = set()
 
     def on_launch(launch: Launch) -> None:
@@ -101,8 +113,8 @@ def main(target: str) -> None:
             print(json.dumps(row | usage(launch)), flush=True)
 
     stand_in(target, on_launch)
-    launch_everything()
+    {"few": launch_few, "everything": launch_everything}[chosen]()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
