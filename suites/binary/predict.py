@@ -41,13 +41,17 @@ def floor_us(case: Case) -> float:
     """Compulsory bytes at the speed of a copy; of retrieval the two products that any needs, if longer."""
     if case.operation == "forward":
         call = experts(case)
-        shape = call.tokens, call.pairs, call.dim, call.distinct, call.element_bytes
-        return predicted.floor_us(costs.experts_bytes(*shape))
+        moved = costs.experts_bytes(
+            call.tokens, call.pairs, call.dim, call.distinct, call.element_bytes
+        )
+        return predicted.floor_us(moved)
     if case.operation == "backward":
         call = experts(case)
         written = call.distinct if case.table_grad == "sparse" else call.experts
-        shape = call.tokens, call.pairs, call.dim, call.distinct, written, call.element_bytes
-        return predicted.floor_us(costs.experts_backward_bytes(*shape))
+        moved = costs.experts_backward_bytes(
+            call.tokens, call.pairs, call.dim, call.distinct, written, call.element_bytes
+        )
+        return predicted.floor_us(moved)
     queries = retrieval(case)
     moved = costs.retrieve_bytes(
         case.tokens, case.heads, case.topk, case.dim_key, case.sub_keys, BYTES[case.dtype]

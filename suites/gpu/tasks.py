@@ -67,7 +67,7 @@ def tasks(results: Path | None) -> Iterator[Task]:
         chosen = pytest("-m", "gpu and not exhaustive", file(name), spread=True)
         yield Task("tests", name, chosen, 30, lacks_tests)
     for tool in ("memcheck", "racecheck"):
-        command = ("compute-sanitizer", "--tool", tool, "--error-exitcode", "9")
+        command: tuple[str, ...] = ("compute-sanitizer", "--tool", tool, "--error-exitcode", "9")
         command += pytest("-k", SANITIZED, *map(file, SANITIZED_FILES))
         # Blocks of a cache would hide what lies between two tensors.
         own = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
@@ -76,7 +76,16 @@ def tasks(results: Path | None) -> Iterator[Task]:
     for suite in SPEED_SUITES:
         command = python("suites", "run", suite, "--profile", "small", *to)
         yield Task("speed", suite, command, 45)
-    profiler = ("ncu", "--clock-control", "none", "--set", "basic", "--csv", "--page", "raw")
+    profiler: tuple[str, ...] = (
+        "ncu",
+        "--clock-control",
+        "none",
+        "--set",
+        "basic",
+        "--csv",
+        "--page",
+        "raw",
+    )
     profiler += ("--kernel-name", HOT_KERNELS)
     yield Task("counters", "kernels", profiler + python("suites.gpu.hot"), 60, lacks_tool("ncu"))
     command = python("suites", "run", "methods", "--profile", "small", *to)
