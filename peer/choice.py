@@ -52,7 +52,7 @@ def fastest(pairs: int | None) -> str:
     return min(times, key=lambda name: times[name])
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch's
 def fastest_of_all() -> str:
     """For a graph that serves any number of pairs, whose tracer may not read files."""
     return fastest(None)

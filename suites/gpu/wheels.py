@@ -17,9 +17,9 @@ from suites.errors import UserError
 from suites.records.store import write_text
 
 OWN = "peer-suite"
-EXTRAS = ("gpu", "rivals")
+EXTRAS = ("suites", "native", "gpu", "rivals")
 # Of the project's tests, which an installation does not ask for.
-TESTS = ("hypothesis", "jsonschema", "pytest-xdist")
+TESTS = ("hatchling", "hypothesis", "jsonschema", "pytest-xdist")
 THERE = ("torch", "triton")  # with all that they ask for
 
 
@@ -29,7 +29,8 @@ def wanted(version: str) -> tuple[dict[str, str], list[str]]:
         asked = distribution(OWN).requires or []
     except PackageNotFoundError:
         raise UserError(
-            f"{OWN} is not installed here, so what it needs is not known; pip install --editable ."
+            f"{OWN} is not installed here, so what it needs is not known; "
+            "pip install --editable '.[suites]'"
         ) from None
     found: dict[str, str] = {}
     missing: list[str] = []
@@ -38,7 +39,7 @@ def wanted(version: str) -> tuple[dict[str, str], list[str]]:
         waiting += names(asked, extra, version)
     while waiting:
         name = waiting.pop()
-        if name in found or name in missing or name in THERE:
+        if name in found or name in missing or name in (*THERE, OWN):
             continue
         try:
             there = distribution(name)

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import click
-from tabulate import tabulate
 
 from suites.errors import UserError
 from suites.output import say
@@ -41,6 +40,8 @@ def command(
             "torch sees no GPU; --rehearse goes through the stages on a CPU, and --wheels DIR collects "
             "what a GPU machine without network lacks"
         )
+    from tabulate import tabulate
+
     from suites.gpu.tasks import Task, rehearsal, tasks
     from suites.gpu.visit import archive, visit
     from suites.measure.environment import ROOT, code, environment
@@ -70,11 +71,16 @@ def command(
     text = tabulate(rows, ("stage", "task", "outcome", "s", "why"), tablefmt="pipe")
     write_text(folder / "visit.md", text + "\n")
     archive(store.root / "scratch", folder.with_suffix(".tar.gz"))
-    say(text, tasks={key: outcome.model_dump(mode="json") for key, outcome in found.items()})
+    outcomes = [
+        {"stage": task.stage, "task": task.name} | found[task.key].model_dump() for task in planned
+    ]
+    say(text, outcomes=outcomes)
     left = [key for key, outcome in found.items() if not outcome.final]
-    say(f"logs are in {folder}, and all of it in {folder.with_suffix('.tar.gz')}")
+    say(
+        f"logs are in {folder}, and all of it in {folder.with_suffix('.tar.gz')}", wrote=str(folder)
+    )
     if left:
-        say(f"the same command goes on with {', '.join(left)}")
+        say(f"the same command goes on with {', '.join(left)}", left=left)
     return 1 if any(outcome.status == "failed" for outcome in found.values()) else 0
 
 

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import click
-from tabulate import tabulate
 
 from suites.errors import UserError
 from suites.output import say
@@ -34,6 +33,8 @@ def command(minutes: float, rehearse: bool, results: Path | None) -> int:
             "tune measures a GPU, and torch sees none; --rehearse goes through it on a CPU, "
             "interpreted, and writes no table"
         )
+    from tabulate import tabulate
+
     from peer.kernels import tuned
     from suites.measure.lock import measuring
     from suites.tiles import table
@@ -48,14 +49,20 @@ def command(minutes: float, rehearse: bool, results: Path | None) -> int:
             PROFILES[name], name, device, store, until, lambda line: click.echo(line, err=True)
         )
     rows = [table.row(gpu, *found) for found in fastest(records)]
-    say(tabulate(rows, "keys", tablefmt="pipe", disable_numparse=True), tiles=rows)
+    say(tabulate(rows, "keys", tablefmt="pipe", disable_numparse=True), rows=rows)
     failed = [record for record in records if record.status != "ok"]
     for record in failed:
-        say(f"not taken: {record.case['kernel']} {record.case}: {record.reason}")
-    say(f"{len(records)} tried, {len(failed)} not taken, {missing} left for the next call")
+        text = f"not taken: {record.case['kernel']} {record.case}: {record.reason}"
+        say(text, not_taken=record.case, reason=record.reason)
+    say(
+        f"{len(records)} tried, {len(failed)} not taken, {missing} left for the next call",
+        tried=len(records),
+        failed=len(failed),
+        left=missing,
+    )
     if rehearse:
         say("rehearsed on a CPU: no time of it means anything, and no table was written")
     elif rows:
         table.rewrite(tuned.TABLE, gpu, rows)
-        say(f"wrote {tuned.TABLE}")
+        say(f"wrote {tuned.TABLE}", wrote=str(tuned.TABLE))
     return 0
