@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -58,9 +59,9 @@ def lines(axis: Axes, records: list[Record], x: str, quantity: str) -> None:
         tokens = case["tokens"] if quantity in PER_TOKEN else 1
         curves.setdefault(name, {})[at] = metrics[quantity] / tokens
     looks = styles(curves) if x == "dim" else widths(curves)
-    for number, (name, points) in enumerate(curves.items()):
-        # The first lines are the widest, so that those of equal cost are seen round the later ones.
-        width = 1.5 + 1.4 * (len(curves) - 1 - number) if x == "dim" else 1.5
+    # The first lines are the widest, so that those of equal cost are seen round the later ones.
+    thick = np.linspace(7.0 if x == "dim" else 1.5, 1.5, len(curves))
+    for width, (name, points) in zip(thick, curves.items(), strict=True):
         axis.plot(*zip(*sorted(points.items()), strict=True), linewidth=width, **looks[name])
     ticks = sorted({at for points in curves.values() for at in points})
     axis.set(xscale="log", yscale="log")

@@ -19,6 +19,10 @@ METHODS = {
     "topk_moe": ("MoE, top-k", "#009E73", "^"),
     "pkm": ("PKM", "#56B4E9", "v"),
     "peer": ("PEER", "#D55E00", "P"),
+    "fine_grained_moe": ("fine-grained MoE", "#8C564B", "X"),
+    "sparsely_gated_linear": ("sgatlin", "#9467BD", "p"),
+    "memory_plus": ("Memory+", "#17BECF", "h"),
+    "ultramem_v2": ("UltraMemV2", "#BCBD22", "d"),
     "peer_pytorch": ("PEER-pytorch", "#CC79A7", "<"),
     "product_key_memory": ("product-key-memory", "#0072B2", ">"),
     "experts": ("PEER's experts", "#D55E00", "P"),
@@ -28,7 +32,7 @@ METHODS = {
     "grouped_mm": ("grouped GEMM", "#009E73", "^"),
 }
 # For what is not listed above, in the order in which a figure meets it.
-OTHERS = (("#8C564B", "X"), ("#9467BD", "p"), ("#17BECF", "h"), ("#BCBD22", "d"))
+OTHERS = (("#637939", "*"), ("#843C39", "H"), ("#7B4173", "8"), ("#393B79", "1"))
 DASHES = ("-", "--", ":", "-.")  # of the variants of one method
 
 
