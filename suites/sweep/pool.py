@@ -124,14 +124,15 @@ def run_cases(
         ThreadPoolExecutor(jobs) as pool,
         terminated(workers, stop),
     ):
-        started_s, spent = time.monotonic(), 0.0
+        started_s, spent, count = time.monotonic(), 0.0, 0  # a bar that is not shown counts nothing
         for future in as_completed([pool.submit(one, case) for case in todo]):
             if (done := future.result()) is not None:
                 runs.keep(*done)
                 bar.update()
+                count += 1
                 spent += done[0].budget_flops
                 left = remaining(time.monotonic() - started_s, spent, todo)
-                tqdm.write(f"{summary(*done)}; {bar.n} of {len(todo)} runs, {left}", sys.stderr)
+                tqdm.write(f"{summary(*done)}; {count} of {len(todo)} runs, {left}", sys.stderr)
 
 
 def remaining(passed_s: float, spent_flops: float, todo: list[TrainingCase]) -> str:

@@ -113,6 +113,9 @@ def test_a_killed_sweep_resumes_and_repeats_nothing(cache: Path, tmp_path: Path)
         assert read(path) == results
     if before:
         assert f"{len(before)} of 4 runs exist already" in done.stderr
+    missing = 4 - len(before)
+    counted = re.findall(rf"; (\d) of {missing} runs, about", done.stderr)
+    assert counted == [str(number) for number in range(1, missing + 1)]
     again = subprocess.run(words, **call, capture_output=True, text=True)
     assert "4 of 4 runs exist already" in again.stderr
     assert again.stdout == done.stdout
