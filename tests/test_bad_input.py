@@ -132,6 +132,12 @@ BAD = {
     "trace methods --layer mamba": "unknown layer 'mamba'",
     "trace methods --steps 3": "3 is not in the range x>=4",
     "trace methods --profile smoke --output file": "file: File exists",
+    # tune and gpu
+    "tune": "torch sees none; --rehearse goes through it on a CPU",
+    "tune --minutes -1": "-1.0 is not in the range x>=0",
+    "tune --minutes soon": "'soon' is not a valid float",
+    "gpu": "torch sees no GPU; --rehearse goes through the stages on a CPU",
+    "gpu --minutes 0.1": "0.1 is not in the range x>=0.5",
     # match
     "match": "Missing option '--dim'",
     "match --dim 64": "Missing option '--budget'",

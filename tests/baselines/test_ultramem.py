@@ -132,7 +132,7 @@ def test_tokens_of_another_width_are_refused() -> None:
     [
         ({"experts": 35}, "perfect square, got 35"),
         ({"topk": 7}, "topk must be at most √experts = 6; got 7"),
-        ({"rank": 0}, "rank must be at least 1; got 0"),
+        ({"rank": 0}, "rank must be at least 1 and fit 64 bits; got 0"),
     ],
 )
 def test_bad_arguments(options: dict, message: str) -> None:
