@@ -4,10 +4,10 @@ Claim: those of the successors' papers (`suites.beyond.claims`): sparsely gated 
     below PEER, Memory+ below PEER, UltraMemV2 level with a fine-grained mixture of experts.
 Differs from the papers: one backbone, every sparse model with as many parameters as that with PEER (dense
     has its own), where the papers compare pools of 4 : 1 and more. One layer is sparse, but Memory+ with
-    three sites and UltraMemV2 in every block are so by definition. Rates are borrowed, not tuned: those of
-    suite `tuning` for top-k MoE serve the fine-grained mixture, those for PKM Memory+, those for PEER the
-    others, until suite `tuning_successors` has run.
-Cost: tiny takes some six minutes on two idle cores; three arms are runs of `methods`.
+    three sites and UltraMemV2 in every block are so by definition. Rates are
+    those that suite `tuning_successors` found at profile tiny, sgatlin's for all its switches, and three of
+    the four lie on an edge of their grids; at small and paper they are borrowed from top-k MoE, PKM, PEER.
+Cost: tiny takes some ten minutes on two idle cores; five arms are runs of `methods`.
 Run: python -m suites run successors
 Read: results/tables/successors-tiny.md; -claims.md for the verdicts, -laws.md for what scaling laws predict.
 """
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from suites.analysis.comparison import Comparison
+from suites.language_model.case import Optimization
 from suites.paper import methods
 from suites.records.record import ResultFile
 from suites.sweep import experiment
@@ -36,7 +37,14 @@ SWITCHES: tuple[Options, ...] = (
     {"shared_query": False},
     {"shared_pool": True},
 )
-# Whose rates a successor borrows.
+# What suite `tuning_successors` found at profile tiny.
+TUNED = {
+    "fine_grained_moe": Optimization(learning_rate=8e-3),
+    "sparsely_gated_linear": Optimization(learning_rate=8e-3, table_rate=1.5),
+    "memory_plus": Optimization(learning_rate=5e-3, table_rate=1.5),
+    "ultramem_v2": Optimization(learning_rate=1.25e-2, table_rate=1.5),
+}
+# Whose rates a successor borrows at the other profiles.
 LENDER = {
     "fine_grained_moe": "topk_moe",
     "memory_plus": "pkm",
@@ -104,7 +112,8 @@ def arms(profile: str) -> tuple[Arm, ...]:
 
     def arm(layer: str, changes: Options, sites: tuple[int, ...] | None = None) -> Arm:
         options = SIZES[profile][layer] | changes
-        optimization = rates[LENDER.get(layer, layer)]
+        own = TUNED if profile in ("smoke", "tiny") else {}
+        optimization = own.get(layer) or rates[LENDER.get(layer, layer)]
         return Arm(layer=layer, options=options, sites=sites, optimization=optimization)
 
     everywhere = {"ultramem_v2": tuple(range(blocks))}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from suites.beyond import successors, tuning_successors
 from suites.figures import FIGURES
 from suites.language_model.decoder import Decoder
 from suites.measure.meta import on_meta
@@ -28,8 +29,12 @@ def test_every_method_has_the_same_number_of_trials() -> None:
     ("suite", "arm"),
     [
         pytest.param(suite, arm, id=f"{suite}-{arm.layer}")
-        for suite, tuned in (("tuning", methods), ("tuning_isoflop", isoflop))
-        for arm in tuned.PROFILES["tiny"].arms
+        for suite, found in (
+            ("tuning", methods.PROFILES["tiny"].arms),
+            ("tuning_isoflop", isoflop.PROFILES["tiny"].arms),
+            ("tuning_successors", tuning_successors.first_arms(successors.PROFILES["tiny"])),
+        )
+        for arm in found
     ],
 )
 def test_learning_rates_are_the_best_trials(suite: str, arm) -> None:
