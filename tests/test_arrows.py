@@ -101,7 +101,7 @@ ROOMS = {
         "an experiment states its arms and leaves the rest to the sweep",
     ),
     "suites.beyond": Room(
-        "suites.records suites.analysis suites.tables suites.sweep suites.paper",
+        "suites.records suites.analysis suites.tables suites.language_model suites.sweep suites.paper",
         "an experiment beyond the paper is one more, and its claims are judged as the paper's",
     ),
     "suites.verbs": Room(
