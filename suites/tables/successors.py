@@ -4,7 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from suites.analysis.arms import arms
+from suites.analysis.arms import arms, by_seed
+from suites.analysis.judgement import interval, paired
 from suites.analysis.scaling_laws import Mixture, predictions
 from suites.records.cells import Cell
 from suites.records.record import ResultFile
@@ -12,13 +13,43 @@ from suites.registry import load
 from suites.tables.arms import form_of, sheet
 from suites.tables.sheet import Sheet
 
+PEER = "peer"
 # Experts a token always meets, by mixture; the laws speak of no other method.
 SHARED = {"topk_moe": 0, "fine_grained_moe": 1}
 
 
 def sheets(files: list[ResultFile]) -> list[Sheet]:
     suite = files[0].suite
-    return [sheet(files, form_of(suite)), load(suite).verdicts(files), laws(files)]
+    return [sheet(files, form_of(suite)), methods(files), load(suite).verdicts(files), laws(files)]
+
+
+def methods(files: list[ResultFile]) -> Sheet:
+    """The first arm of each method beside PEER's, the lowest loss first."""
+    cells = arms(files, form_of(files[0].suite).comparison)
+    first = cells.drop_duplicates("method").sort_values("loss")
+    peer = by_seed(first.loc[first["method"] == PEER, "cell"].iloc[0])
+    rows = []
+    for _, row in first.iterrows():
+        gaps = paired(peer, by_seed(row["cell"])) if row["method"] != PEER else []
+        found = interval(gaps) if gaps else None
+        rows.append(
+            {
+                "method": row["method"],
+                "loss": row["loss"],
+                "PEER less it": found and found.mean,
+                "low": found and found.low,
+                "high": found and found.high,
+                "seeds": row["seeds"],
+            }
+        )
+    return Sheet(
+        title=f"{files[0].suite}, profile {files[0].profile}: PEER less each method",
+        name="methods",
+        frame=pd.DataFrame(rows),
+        formats={"loss": ".3f"} | dict.fromkeys(("PEER less it", "low", "high"), "+.3f"),
+        brief=["method", "loss", "PEER less it", "low", "high"],
+        notes=["nats per token; low and high bound 95 % over paired seeds; below 0 PEER is better"],
+    )
 
 
 def laws(files: list[ResultFile]) -> Sheet:

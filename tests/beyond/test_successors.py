@@ -99,9 +99,11 @@ def test_a_switch_is_judged_against_its_own_arm() -> None:
 
 
 def test_the_tables_refuse_parameters_that_do_not_match() -> None:
-    table, judged, _ = sheets([finished(lambda case: 2.0)])
+    table, beside, judged, _ = sheets([finished(lambda case: 2.0)])
     assert math.isnan(table.frame["parameter mismatch"].iloc[0])
     assert judged.name == "claims"
+    assert list(beside.frame["method"]).count("peer") == 1
+    assert len(beside.frame) == 9
     assert len(judged.frame) == len(CLAIMS)
     with pytest.raises(UserError, match=r"parameters .* of peer, .*; outside: "):
         sheets([finished(lambda case: 2.0, lambda case: 1100.0 if case.layer == "pkm" else 1000.0)])
