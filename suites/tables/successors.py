@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from suites.analysis.arms import arms, by_seed
-from suites.analysis.judgement import interval, paired
+from suites.analysis.judgement import Interval, interval, paired
 from suites.analysis.scaling_laws import Mixture, predictions
 from suites.records.cells import Cell
 from suites.records.record import ResultFile
@@ -37,8 +37,7 @@ def methods(files: list[ResultFile]) -> Sheet:
                 "method": row["method"],
                 "loss": row["loss"],
                 "PEER less it": found and found.mean,
-                "low": found and found.low,
-                "high": found and found.high,
+                "±": half(found) if found else None,
                 "seeds": row["seeds"],
             }
         )
@@ -46,10 +45,17 @@ def methods(files: list[ResultFile]) -> Sheet:
         title=f"{files[0].suite}, profile {files[0].profile}: PEER less each method",
         name="methods",
         frame=pd.DataFrame(rows),
-        formats={"loss": ".3f"} | dict.fromkeys(("PEER less it", "low", "high"), "+.3f"),
-        brief=["method", "loss", "PEER less it", "low", "high"],
-        notes=["nats per token; low and high bound 95 % over paired seeds; below 0 PEER is better"],
+        formats={"loss": ".3f", "PEER less it": "+.3f", "±": ".3f"},
+        brief=["method", "PEER less it", "±"],
+        notes=[
+            "nats per token; ± is half the 95 % interval over paired seeds; below 0 PEER is better"
+        ],
     )
+
+
+def half(found: Interval) -> float | None:
+    """Half the width of an interval; None where a single seed has none."""
+    return None if found.low is None or found.high is None else (found.high - found.low) / 2
 
 
 def laws(files: list[ResultFile]) -> Sheet:
