@@ -1,0 +1,172 @@
+"""All pages of the report, by their path in its folder: an index in views, and a page for each record."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from suites.figures.style import METHODS
+from suites.paper import verdict
+from suites.records.cells import cells
+from suites.records.commits import Repository
+from suites.records.store import Store
+from suites.registry import SPEED_SUITES
+from suites.report import artefacts, charts
+from suites.report.citation import bibtex
+from suites.report.claimed import view as claimed
+from suites.report.grid import Grid, of_rows, of_sheet
+from suites.report.headline import Sense, answer, powers, scale, senses
+from suites.report.record import page
+from suites.report.sources import Sources, machine, word
+from suites.report.templates import template
+from suites.report.view import Chart, View
+from suites.tables.sheet import Sheet
+
+HERE = Path(__file__).parent
+VENDOR = ("tabulator.min.js", "tabulator_simple.min.css", "TABULATOR_LICENSE")
+OWN = ("report.css", "report.js")
+Sheets = Mapping[tuple[str, str, str], Sheet]  # by suite, profile and name
+
+
+def site(store: Store, repository: Repository, sheets: Sheets) -> dict[str, bytes]:
+    """`sheets` are the tables of the store."""
+    sources = Sources(store)
+    commit = repository.head()
+    files = {name: (HERE / "vendor" / name).read_bytes() for name in VENDOR}
+    files |= {name: (HERE / "templates" / name).read_bytes() for name in OWN}
+    files["index.html"] = index(sources, sheets, commit).encode()
+    for source in sources:
+        files[source.page] = page(source).encode()
+        files[source.path.as_posix()] = (store.root / source.path).read_bytes()
+    return files
+
+
+def index(sources: Sources, sheets: Sheets, commit: str | None) -> str:
+    profile = most_trained(sources)
+    found = senses(sources, profile)
+    own = {(suite, name): sheet for (suite, p, name), sheet in sheets.items() if p == profile}
+    verdict_blocks = [forest(found)] if found else []
+    views = [artefacts.view(sources, profile, own)]
+    views += claimed(sources, sheets)
+    views += rest(sources, sheets, {view.id for view in views})
+    views.append(every_record(sources))
+    return template("index.html").render(
+        title="PEER, measured",
+        profile=profile,
+        senses=found,
+        answer=answer(found),
+        scale=scale(found) if found else "",
+        times=step_times(sources, profile),
+        views=views,
+        gpus=sorted(
+            {
+                machine(s.file)
+                for s in sources.measured
+                if s.file.environment and s.file.environment.gpu
+            }
+        ),
+        records=len(sources.measured),
+        commit=commit,
+        bibtex=bibtex(commit),
+        verdict_blocks=verdict_blocks,
+    )
+
+
+def step_times(sources: Sources, profile: str) -> list[dict[str, str]]:
+    """PEER's time of a training step over each method's, as the verdict has them."""
+    own = sources.of(verdict.SPEED, profile)
+    if not own:
+        return []
+    return [
+        {
+            "name": METHODS[method][0],
+            "ratio": f"{ratio:.2f} ×",
+            "word": "slower" if ratio > 1 else "faster",
+            "link": own[-1].of([word("layer", f"peer|{method}"), word("phase", "training_step")]),
+        }
+        for method, ratio in verdict.step_times(own[-1].file).items()
+    ]
+
+
+def forest(found: list[Sense]) -> Chart:
+    rows = [
+        {
+            "label": gap.method,
+            "held": powers(f"at {sense.line.held}"),
+            "mean": gap.found.mean,
+            "low": gap.found.mean if gap.found.low is None else gap.found.low,
+            "high": gap.found.mean if gap.found.high is None else gap.found.high,
+            "says": powers(
+                f"PEER less {gap.name} at {sense.line.held}: {gap.shown} ({gap.interval}) nats, "
+                f"{gap.found.seeds} seeds"
+            ),
+            "link": gap.link,
+        }
+        for sense in found
+        for gap in sense.gaps
+    ]
+    title = "All differences on one scale"
+    return Chart(
+        title, "Bars are 95 % intervals.", charts.svg(charts.forest(charts.rows_of(rows)), title)
+    )
+
+
+def most_trained(sources: Sources) -> str:
+    """The profile with the most training FLOPs in one run; the verdict is of it."""
+    spent = {
+        one.file.profile: max(
+            float(record.case.get("budget_flops") or 0) for record in one.file.records
+        )
+        for one in sorted(sources.measured, key=lambda one: one.file.profile)
+        if one.file.records
+    }
+    return max(spent, key=lambda profile: spent[profile], default="tiny")
+
+
+def rest(sources: Sources, sheets: Sheets, _: set[str]) -> Iterator[View]:
+    """Every table that no other view shows, folded."""
+    speed: list[Grid] = []
+    more: list[Grid] = []
+    for (suite, profile, name), sheet in sheets.items():
+        if suite in artefacts.SUITES or suite in ("claims", "verdict"):
+            continue
+        grid = of_sheet(
+            "-".join(filter(None, (suite, profile, name))), sheet, sources.linker(suite, profile)
+        )
+        (speed if suite in SPEED_SUITES else more).append(grid.model_copy(update={"folded": True}))
+    if speed:
+        yield View(
+            "speed",
+            "Speed",
+            "Speed",
+            "Times of layers, decoding, retrieval and whole models.",
+            speed,
+        )
+    if more:
+        yield View(
+            "tables", "More", "Other tables", "Ablations, budgets, tuning and kernels.", more
+        )
+
+
+def every_record(sources: Sources) -> View:
+    rows, links = [], []
+    for one in sources:
+        file, found = one.file, cells(one.file)
+        rows.append(
+            {
+                "suite": file.suite,
+                "profile": file.profile,
+                "cells": (float(len(found)), f"{len(found):,}"),
+                "results": (float(len(file.records)), f"{len(file.records):,}"),
+                "failed": (float(n := sum(r.status != "ok" for r in file.records)), str(n)),
+                "commit": file.code.commit[:12] if file.code and file.code.commit else "published",
+                "machine": machine(file),
+            }
+        )
+        links.append(one.page)
+    grid = of_rows("every-record", "Every record", rows, links)
+    return View(
+        "records",
+        "Records",
+        "Every record",
+        "What every number rests on: one file per suite, machine and commit.",
+        [grid],
+    )
