@@ -105,7 +105,8 @@ ROOMS = {
         "an experiment beyond the paper is one more, and its claims are judged as the paper's",
     ),
     "suites.report": Room(
-        "suites.registry suites.records suites.analysis suites.tables suites.figures suites.paper",
+        "suites.errors suites.registry suites.records suites.analysis suites.compare suites.tables "
+        "suites.figures suites.paper",
         "pages are made of records alone",
     ),
     "suites.verbs": Room(

@@ -1,6 +1,7 @@
 """The paper's tables and figures with ours beside them."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import altair as alt
 import numpy as np
@@ -12,7 +13,7 @@ from suites.records.record import ResultFile
 from suites.report import charts
 from suites.report.grid import of_sheet
 from suites.report.headline import powers
-from suites.report.sources import Source, Sources, word
+from suites.report.sources import Row, Source, Sources, word
 from suites.report.view import Chart, View
 from suites.tables.arms import form_of
 from suites.tables.sheet import Sheet
@@ -40,7 +41,8 @@ def view(sources: Sources, profile: str, sheets: Mapping[tuple[str, str], Sheet]
         blocks += drawn(suite, title, sources.of(suite, profile))
         sheet = sheets[suite, name]
         link = sources.linker(suite, profile)
-        made = of_sheet(f"{suite}-{profile}", sheet, link, sheet.brief)
+        paper = partial(beside, sources, suite)
+        made = of_sheet(f"{suite}-{profile}", sheet, link, sheet.brief, paper)
         blocks.append(made.model_copy(update={"title": title}))
     return View(
         "paper",
@@ -50,6 +52,10 @@ def view(sources: Sources, profile: str, sheets: Mapping[tuple[str, str], Sheet]
         "ours. Numbers at scales so far apart compare by direction and not by size.",
         blocks,
     )
+
+
+def beside(sources: Sources, suite: str, _: Row) -> str | None:
+    return sources.publication(suite)
 
 
 def drawn(suite: str, title: str, found: list[Source]) -> Iterator[Chart]:

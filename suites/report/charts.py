@@ -55,6 +55,9 @@ CONFIG: dict[str, Any] = {
 }
 
 
+# Of a logarithmic axis: text for the ticks that Vega labels, and nothing drawn for the others.
+TICK = "datum.label == '' ? '' : format(datum.value, datum.value < 1 ? '~g' : '~s')"
+LABELLED = {"condition": {"test": "datum.label != ''", "value": 1}, "value": 0}
 BASE = "https://report.invalid/"  # of links while a chart is drawn: Vega knows no relative ones
 
 
@@ -106,7 +109,9 @@ def log(field: str, title: str, **more: Any) -> dict[str, Any]:
         "shorthand": f"{field}:Q",
         "title": title,
         "scale": alt.Scale(type="log", nice=False, padding=12),
-        "axis": alt.Axis(tickCount=5, format="~s", labelOverlap=True),
+        "axis": alt.Axis(
+            labelExpr=TICK, gridOpacity=LABELLED, tickOpacity=LABELLED, labelOverlap=True
+        ),
         **more,
     }
 
@@ -230,11 +235,10 @@ def roofline(rows: pd.DataFrame, roof: pd.DataFrame) -> alt.TopLevelMixin:
     return (line + marks(alt.Chart(rows), rows, x=x, y=y)).properties(width=560, height=330)
 
 
-def levels(
-    rows: pd.DataFrame, starts: pd.DataFrame, title: str, order: Sequence[str]
-) -> alt.TopLevelMixin:
+def levels(rows: pd.DataFrame, starts: pd.DataFrame, title: str) -> alt.TopLevelMixin:
     """One number over commits from the oldest on; a rule where a new level begins."""
-    x = alt.X("commit:N", sort=list(order), title="commit, oldest first")
+    order = list(dict.fromkeys(rows["commit"]))
+    x = alt.X("commit:N", sort=order, title="commit, oldest first", axis=alt.Axis(labelAngle=0))
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
     base = alt.Chart(rows)
     line = base.mark_line(color=QUIET).encode(x=x, y=y)
@@ -258,8 +262,11 @@ def svg(chart: alt.TopLevelMixin, name: str) -> str:
     made = re.sub(r'(<(?:g|text|svg)\b[^>]*?) aria-label="[^"]*"', r"\1", made)
     made = made.replace(' aria-label="', ' data-says="')
     made = made.replace(f'xlink:href="{BASE}', 'tabindex="-1" href="')
+    made = re.sub(
+        r'(<a tabindex="-1" )([^>]*><\w+ data-says="([^"]*)")', r'\1aria-label="\3" \2', made
+    )
     made = re.sub(r'<path class="(?:back|fore)ground"[^>]*d=""[^>]*/>', "", made)
-    made = re.sub(r"(-?\d+\.\d\d)\d+", r"\1", made)
+    made = re.sub(r' (?:d|transform|x2|y2|width|height)="[^"]*"', shortened, made)
     start = re.match(r'<svg[^>]*?width="([\d.]+)" height="([\d.]+)"[^>]*>', made)
     assert start is not None
     width, height = start[1], start[2]
@@ -267,3 +274,8 @@ def svg(chart: alt.TopLevelMixin, name: str) -> str:
         f'<svg class="chart" viewBox="0 0 {width} {height}" style="max-width:{float(width):.0f}px" '
         f'role="group" aria-label="{html.escape(name)}">{made[start.end() :]}'
     )
+
+
+def shortened(coordinates: re.Match[str]) -> str:
+    """To a hundredth of a pixel."""
+    return re.sub(r"(-?\d+\.\d\d)\d+", r"\1", coordinates[0])

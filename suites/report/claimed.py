@@ -1,9 +1,11 @@
 """The paper's claims, and those of later methods, by verdict."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 
-from suites.report.grid import of_sheet
-from suites.report.sources import Sources
+from suites.report.grid import Grid, of_sheet
+from suites.report.headline import listed
+from suites.report.sources import Row, Sources
 from suites.report.view import View
 from suites.tables.sheet import Sheet
 
@@ -11,21 +13,33 @@ COLUMNS = ("claim", "source", "verdict", "ours", "low", "high", "paper", "unit",
 FOUR = "agrees, disagrees, undecided, or not testable at this scale"
 
 
-def view(sources: Sources, sheets: Mapping[tuple[str, str, str], Sheet]) -> Iterator[View]:
-    grids = []
-    for (suite, profile, _), sheet in sheets.items():
-        if suite != "claims":
-            continue
-
-        def link(row, profile=profile):
-            return sources.linker(row["suite"], profile)({"commit": row["commit"]})
-
-        grids.append(of_sheet(f"claims-{profile}", sheet, link, COLUMNS))
-    if grids:
-        yield View(
-            "claims",
-            "Claims",
-            "The paper's claims",
-            f"Every testable sentence of the paper, judged in four words: {FOUR}.",
-            grids,
+def view(sources: Sources, sheets: Mapping[tuple[str, str, str], Sheet]) -> View | None:
+    """A table per profile; None where no claim was judged."""
+    grids = [
+        of_sheet(
+            f"claims-{profile}",
+            sheet,
+            partial(record, sources, profile),
+            COLUMNS,
+            lambda row: sources.publication(row["suite"]),
         )
+        for (suite, profile, _), sheet in sheets.items()
+        if suite == "claims"
+    ]
+    if not grids:
+        return None
+    counts = "; ".join(f"profile {grid.title.split()[-1]}: {counted(grid)}" for grid in grids)
+    lead = f"Every testable sentence of the paper is judged in one of four words: {FOUR}. {counts}."
+    return View("claims", "Claims", "The paper's claims", lead, grids)
+
+
+def record(sources: Sources, profile: str, row: Row) -> str | None:
+    """That a claim is judged on."""
+    return sources.linker(row["suite"], profile)({"commit": row["commit"]})
+
+
+def counted(grid: Grid) -> str:
+    """How often each word was said."""
+    column = grid.columns.index("verdict")
+    words = [str(line.cells[column]).split(" (")[0] for line in grid.rows]
+    return listed([f"{words.count(word)} {word}" for word in sorted(set(words))])

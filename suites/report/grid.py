@@ -11,10 +11,11 @@ from suites.tables.sheet import Sheet
 
 
 class Line(Model):
-    """A row: a text, or a number with its text, per column; its numbers lead to `link`."""
+    """A row: per column a text, or a number with its text; ours lead to `link`, the paper's to `paper`."""
 
     cells: list[str | tuple[float, str]]
     link: str | None = None
+    paper: str | None = None
 
 
 class Grid(Model):
@@ -29,9 +30,13 @@ class Grid(Model):
 
 
 def of_sheet(
-    name: str, sheet: Sheet, link: Callable[[Row], str | None], columns: Sequence[str] = ()
+    name: str,
+    sheet: Sheet,
+    link: Callable[[Row], str | None],
+    columns: Sequence[str] = (),
+    paper: Callable[[Row], str | None] = lambda _: None,
 ) -> Grid:
-    """`columns` of a sheet, all where none are named; `link` finds the record of a row."""
+    """`columns` of a sheet, all where none are named; `link` and `paper` find what a row rests on."""
     chosen = [c for c in columns if c in sheet.frame] or list(sheet.frame.columns)
     texts = sheet.shown()[chosen].to_dict("records")
     values = sheet.frame.to_dict("records")
@@ -41,7 +46,11 @@ def of_sheet(
         columns=chosen,
         notes=sheet.notes,
         rows=[
-            Line(cells=[cell(value[c], text[c]) for c in chosen], link=link(value))
+            Line(
+                cells=[cell(value[c], text[c]) for c in chosen],
+                link=link(value),
+                paper=paper(value),
+            )
             for value, text in zip(values, texts, strict=True)
         ],
     )

@@ -12,7 +12,6 @@ from suites.records.published import table1
 from suites.report.sources import Sources, machine, word
 
 VERBS = {"better": "is ahead of", "worse": "is behind", "undecided": "is within chance of"}
-TOLD = {"better": "PEER better", "worse": "PEER worse", "undecided": "undecided"}
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -24,10 +23,6 @@ class Gap(NamedTuple):
     found: Interval
     word: str
     link: str
-
-    @property
-    def verdict(self) -> str:
-        return TOLD[self.word]
 
     @property
     def shown(self) -> str:

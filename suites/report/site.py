@@ -1,18 +1,17 @@
 """All pages of the report, by their path in its folder: an index in views, and a page for each record."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from suites.figures.style import METHODS
 from suites.paper import verdict
-from suites.records.cells import cells
 from suites.records.commits import Repository
-from suites.records.store import Store
+from suites.records.store import Store, text
 from suites.registry import SPEED_SUITES
-from suites.report import artefacts, charts
+from suites.report import artefacts, charts, levels, neighbours, speed, trade
 from suites.report.citation import bibtex
 from suites.report.claimed import view as claimed
-from suites.report.grid import Grid, of_rows, of_sheet
+from suites.report.grid import of_rows, of_sheet
 from suites.report.headline import Sense, answer, powers, scale, senses
 from suites.report.record import page
 from suites.report.sources import Sources, machine, word
@@ -28,26 +27,33 @@ Sheets = Mapping[tuple[str, str, str], Sheet]  # by suite, profile and name
 
 def site(store: Store, repository: Repository, sheets: Sheets) -> dict[str, bytes]:
     """`sheets` are the tables of the store."""
-    sources = Sources(store)
-    commit = repository.head()
+    sources = Sources(store, repository)
     files = {name: (HERE / "vendor" / name).read_bytes() for name in VENDOR}
     files |= {name: (HERE / "templates" / name).read_bytes() for name in OWN}
-    files["index.html"] = index(sources, sheets, commit).encode()
+    files["index.html"] = index(sources, repository, sheets).encode()
     for source in sources:
         files[source.page] = page(source).encode()
-        files[source.path.as_posix()] = (store.root / source.path).read_bytes()
+        files[source.path.as_posix()] = text(source.file).encode()
     return files
 
 
-def index(sources: Sources, sheets: Sheets, commit: str | None) -> str:
+def index(sources: Sources, repository: Repository, sheets: Sheets) -> str:
+    commit = repository.head()
     profile = most_trained(sources)
     found = senses(sources, profile)
-    own = {(suite, name): sheet for (suite, p, name), sheet in sheets.items() if p == profile}
     verdict_blocks = [forest(found)] if found else []
-    views = [artefacts.view(sources, profile, own)]
-    views += claimed(sources, sheets)
-    views += rest(sources, sheets, {view.id for view in views})
-    views.append(every_record(sources))
+    own = {(suite, name): sheet for (suite, p, name), sheet in sheets.items() if p == profile}
+    shown = {*artefacts.SUITES, *SPEED_SUITES, "claims", "verdict"}
+    views = [
+        artefacts.view(sources, profile, own),
+        trade.view(sources, profile),
+        claimed(sources, sheets),
+        speed.view(sources, sheets),
+        neighbours.view(sources, repository),
+        levels.view(sources, repository),
+        *rest(sources, sheets, shown),
+        every_record(sources),
+    ]
     return template("index.html").render(
         title="PEER, measured",
         profile=profile,
@@ -55,14 +61,8 @@ def index(sources: Sources, sheets: Sheets, commit: str | None) -> str:
         answer=answer(found),
         scale=scale(found) if found else "",
         times=step_times(sources, profile),
-        views=views,
-        gpus=sorted(
-            {
-                machine(s.file)
-                for s in sources.measured
-                if s.file.environment and s.file.environment.gpu
-            }
-        ),
+        views=[view for view in views if view is not None],
+        gpus=sources.gpus,
         records=len(sources.measured),
         commit=commit,
         bibtex=bibtex(commit),
@@ -121,35 +121,24 @@ def most_trained(sources: Sources) -> str:
     return max(spent, key=lambda profile: spent[profile], default="tiny")
 
 
-def rest(sources: Sources, sheets: Sheets, _: set[str]) -> Iterator[View]:
-    """Every table that no other view shows, folded."""
-    speed: list[Grid] = []
-    more: list[Grid] = []
+def rest(sources: Sources, sheets: Sheets, shown: Collection[str]) -> Iterator[View]:
+    """Every table of a suite that no other view shows, folded."""
+    grids = []
     for (suite, profile, name), sheet in sheets.items():
-        if suite in artefacts.SUITES or suite in ("claims", "verdict"):
-            continue
-        grid = of_sheet(
-            "-".join(filter(None, (suite, profile, name))), sheet, sources.linker(suite, profile)
-        )
-        (speed if suite in SPEED_SUITES else more).append(grid.model_copy(update={"folded": True}))
-    if speed:
+        if suite not in shown:
+            id = "-".join(filter(None, (suite, profile, name)))
+            made = of_sheet(id, sheet, sources.linker(suite, profile))
+            grids.append(made.model_copy(update={"folded": True}))
+    if grids:
         yield View(
-            "speed",
-            "Speed",
-            "Speed",
-            "Times of layers, decoding, retrieval and whole models.",
-            speed,
-        )
-    if more:
-        yield View(
-            "tables", "More", "Other tables", "Ablations, budgets, tuning and kernels.", more
+            "tables", "More", "Other tables", "Ablations, budgets, tuning and kernels.", grids
         )
 
 
 def every_record(sources: Sources) -> View:
     rows, links = [], []
     for one in sources:
-        file, found = one.file, cells(one.file)
+        file, found = one.file, one.cells
         rows.append(
             {
                 "suite": file.suite,
@@ -159,6 +148,7 @@ def every_record(sources: Sources) -> View:
                 "failed": (float(n := sum(r.status != "ok" for r in file.records)), str(n)),
                 "commit": file.code.commit[:12] if file.code and file.code.commit else "published",
                 "machine": machine(file),
+                "stands": f"until {one.removed_by[:12]}" if one.removed_by else "yes",
             }
         )
         links.append(one.page)

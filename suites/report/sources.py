@@ -2,18 +2,23 @@
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from pydantic import JsonValue
 
+from suites.compare.sides import committed
+from suites.records.cells import Cell, cells
+from suites.records.commits import Repository
 from suites.records.record import ResultFile
 from suites.records.store import Store
 from suites.registry import SUITES, Suite
 from suites.tables.arms import form_of
 
 Row = dict[Hashable, Any]
+BESIDE_TABLE2 = ("number_of_experts", "query_norm", "query_norm_isoflop")
 SAID = {"none": None, "yes": True, "no": False}  # as tables say a field of a case
 
 
@@ -23,6 +28,12 @@ class Source:
 
     path: Path  # of the record, below the results folder
     file: ResultFile
+    stands_for: str | None = None  # the commit, if git knows one
+    removed_by: str | None = None  # the commit that took the record out of the tree
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        return cells(self.file)
 
     @property
     def page(self) -> str:
@@ -37,17 +48,33 @@ class Source:
 
 
 class Sources:
-    """All records and publications of a store, by suite and profile."""
+    """All records and publications of a store, and the records that its history holds besides."""
 
-    def __init__(self, store: Store) -> None:
-        self.every = [
-            Source(path.relative_to(store.root), file)
-            for kind in ("records", "published")
-            for path, file in store.files(kind)
+    def __init__(self, store: Store, repository: Repository) -> None:
+        self.known = [
+            Source(
+                store.published_path(one.file).relative_to(store.root),
+                one.file,
+                one.stands_for,
+                one.removed_by,
+            )
+            for one in committed(store, repository)
         ]
+        publications = [
+            Source(path.relative_to(store.root), file) for path, file in store.files("published")
+        ]
+        self.every = [one for one in self.known if one.removed_by is None] + publications
+        self.superseded = [one for one in self.known if one.removed_by is not None]
 
     def __iter__(self) -> Iterator[Source]:
-        return iter(self.every)
+        """Each has a page."""
+        return iter(self.every + self.superseded)
+
+    @property
+    def gpus(self) -> list[str]:
+        """That any record is of."""
+        places = [one.file.environment for one in self.measured]
+        return sorted({place.gpu.name for place in places if place and place.gpu})
 
     @property
     def measured(self) -> list[Source]:
@@ -67,6 +94,12 @@ class Sources:
 
     def showing(self, file: ResultFile) -> Source:
         return next(one for one in self.every if one.file is file)
+
+    def publication(self, suite: str) -> str | None:
+        """Page of the paper's table that holds what stands beside numbers of `suite`."""
+        name = "table2" if suite in BESIDE_TABLE2 else "table1"
+        found = [one.page for one in self.every if one.path.stem == name]
+        return found[0] if found else None
 
     def linker(self, suite: str, profile: str) -> Callable[[Row], str | None]:
         """For rows of a table of `suite`: the record, narrowed to the cells that a row is made of."""

@@ -5,18 +5,22 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from suites.figures.style import METHODS
 from suites.records.cells import cells
 from suites.records.commits import Repository
 from suites.records.record import Gpu, Record
 from suites.records.store import read
+from suites.report import charts
 from suites.report.citation import CITATION, bibtex
 from suites.report.grid import of_rows
 from suites.report.headline import powers
 from suites.report.site import site
 from suites.report.sources import Sources, anchor
 from suites.report.templates import embedded
+from suites.report.trade import front
 from suites.verbs.tables import tables_of
 from tests.lab import Lab, training_case
 
@@ -126,7 +130,7 @@ def test_a_number_leads_to_its_runs(made, lab: Lab) -> None:
     )
     page, _, words = row["link"].partition("#")
     assert words == "layer=peer"
-    (source,) = Sources(lab.store).measured
+    (source,) = Sources(lab.store, Repository(lab.root)).measured
     (key,) = (key for key, cell in cells(source.file).items() if cell.case["layer"] == "peer")
     assert f'id="{anchor(key)}" data-words="' in made[page]
     for fact in (
@@ -176,6 +180,85 @@ def test_without_a_gpu_it_says_so_and_with_one_it_does_not(made, lab: Lab) -> No
     assert "a GPU" in page
 
 
+def shifted(nats: float) -> list[Record]:
+    """Four methods, PEER's losses shifted."""
+    losses = LOSSES | {"peer": LOSSES["peer"] + nats}
+    return [
+        run(layer, seed, validation_loss_nats=loss + seed / 100)
+        for layer, loss in losses.items()
+        for seed in range(3)
+    ]
+
+
+def test_neighbouring_commits_are_compared_and_a_superseded_record_has_a_page(lab: Lab) -> None:
+    paths = []
+    for nats in (0.0, 0.1):
+        paths.append(lab.measure(lab.commit(), shifted(nats)))
+        lab.git("add", "--all")
+        lab.commit("record")
+    paths[0].unlink()
+    lab.git("add", "--all")
+    lab.commit("supersede")
+    made = pages(lab)
+    found = grids(made["index.html"])
+    (row,) = found["compared"]["rows"]
+    assert row["cells"][1:3] == [path.name[:12] for path in paths]
+    counts = dict(zip(found["compared"]["columns"], row["cells"], strict=True))
+    assert counts["worse"][0] > 0
+    assert counts["better"][0] == 0
+    (change,) = (
+        row["cells"]
+        for row in found["changed"]["rows"]
+        if row["cells"][2] == "validation_loss_nats"
+    )
+    assert change[1:4] == ["peer", "validation_loss_nats", "WORSE"]
+    gone = paths[0].relative_to(lab.store.root)
+    assert gone.with_suffix(".html").as_posix() in made
+    assert json.loads(made[gone.as_posix()])["code"]["commit"].startswith(paths[0].name[:12])
+
+
+def test_tags_are_compared_too(lab: Lab) -> None:
+    for tag, nats in (("v1", 0.0), ("v2", 0.1)):
+        lab.measure(lab.commit(), shifted(nats))
+        lab.git("tag", tag)
+    rows = grids(pages(lab)["index.html"])["compared"]["rows"]
+    assert [row["cells"][1][:2] for row in rows][1:] == ["v1"]
+
+
+def test_a_new_level_is_drawn_where_it_begins(lab: Lab) -> None:
+    commits = []
+    for nats in (0.0, 0.001, 0.0, 0.3, 0.301, 0.3):
+        commits.append(lab.commit())
+        lab.measure(commits[-1], shifted(nats))
+    page = pages(lab)["index.html"]
+    named = {row["cells"][1]: row["cells"] for row in grids(page)["levels"]["rows"]}
+    assert named["peer"][-1] == commits[3][:12]
+    assert named["dense"][-1] == "–"
+    assert page.count("New levels begin at") == 1
+
+
+def test_one_commit_has_no_history_and_says_so(made) -> None:
+    assert "there is nothing to compare" in made["index.html"]
+    assert "so there is no history" in made["index.html"]
+
+
+def test_what_nothing_beats() -> None:
+    cost, loss = pd.Series([1.0, 2.0, 2.0, 3.0]), pd.Series([2.0, 1.0, 3.0, 1.0])
+    assert front(cost, loss) == [True, True, False, False]
+
+
+def test_a_mark_says_its_number_whole_and_leads_to_its_record() -> None:
+    mark = {"label": "peer", "says": "2.05001 <nats>", "link": "records/a.html#c-1"}
+    rows = charts.rows_of(
+        [mark | {"x": x, "value": 2.05001, "low": 2.0, "high": 2.1} for x in (1, 2)]
+    )
+    drawn = charts.svg(charts.effects(rows, "x", "size"), "A chart")
+    assert 'data-says="2.05001 &lt;nats&gt;"' in drawn
+    assert 'href="records/a.html#c-1"' in drawn
+    assert METHODS["peer"][1] in drawn
+    assert "invalid" not in drawn
+
+
 def test_nothing_is_loaded_from_elsewhere(made) -> None:
     for path, page in made.items():
         if path.endswith((".html", ".css")):
@@ -192,7 +275,9 @@ def test_a_script_element_holds_any_text() -> None:
 
 def test_a_table_keeps_numbers_beside_their_text() -> None:
     grid = of_rows("g", "t", [{"n": (1.5, "1.50"), "what": "x"}], ["page#c"])
-    assert grid.model_dump()["rows"] == [{"cells": [(1.5, "1.50"), "x"], "link": "page#c"}]
+    assert grid.model_dump()["rows"] == [
+        {"cells": [(1.5, "1.50"), "x"], "link": "page#c", "paper": None}
+    ]
 
 
 def test_powers() -> None:

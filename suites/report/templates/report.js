@@ -12,7 +12,8 @@ const tables = new Map(); // id of a grid → its table, once its view was open
 function shown(cell) {
   const value = cell.getValue();
   const text = document.createTextNode(Array.isArray(value) ? value[1] : value);
-  const link = cell.getRow().getData().link;
+  const { link: ours, paper } = cell.getRow().getData();
+  const link = cell.getColumn().getDefinition().title.startsWith("paper") ? paper : ours;
   if (!link || !(Array.isArray(value) || cell.getColumn().getField() === "0")) return text;
   const anchor = document.createElement("a");
   anchor.href = link;
@@ -44,7 +45,7 @@ function build(holder) {
       headerWordWrap: true,
       hozAlign: numbers ? "right" : "left",
       headerHozAlign: numbers ? "right" : "left",
-      minWidth: numbers ? 76 : 92,
+      minWidth: Math.max(9 * Math.max(...title.split(/[\s/]/).map((word) => word.length)) + 26, numbers ? 8.5 * longest + 12 : 92),
       widthGrow: numbers ? 1 : 1 + Math.min(longest, 60) / 15,
       responsive: index < 2 ? 0 : index,
       accessorDownload: (value) => (Array.isArray(value) ? value[0] : value),
@@ -52,17 +53,16 @@ function build(holder) {
     };
   });
   const table = new Tabulator(holder.querySelector(".table"), {
-    data: body.rows.map((row) => ({ ...row.cells, link: row.link })),
+    data: body.rows.map((row) => ({ ...row.cells, link: row.link, paper: row.paper })),
     columns,
     layout: "fitColumns",
     responsiveLayout: "collapse",
     responsiveLayoutCollapseStartOpen: true,
-    maxHeight: body.rows.length > 60 ? "75vh" : false,
-    renderVertical: body.rows.length > 60 ? "virtual" : "basic",
+    maxHeight: body.rows.length > 45 ? "75vh" : false,
+    renderVertical: body.rows.length > 45 ? "virtual" : "basic",
     columnHeaderSortMulti: false,
     placeholder: "No row has these words.",
     printAsHtml: true,
-    index: "link",
   });
   const ready = new Promise((resolve) => table.on("tableBuilt", resolve)).then(() => {
     reachable(table);
@@ -77,8 +77,9 @@ function build(holder) {
   return ready;
 }
 
-// Headers sort by keyboard too.
+// Headers sort by keyboard too; the links in its rows are what the keyboard reaches of a table's body.
 function reachable(table) {
+  table.element.querySelector(".tabulator-tableholder").removeAttribute("tabindex");
   for (const header of table.element.querySelectorAll(".tabulator-col.tabulator-sortable")) {
     header.tabIndex = 0;
     header.addEventListener("keydown", (event) => {
@@ -93,11 +94,8 @@ function count(holder, left, all) {
   holder.querySelector(".count").textContent = left === all ? `${all} rows` : `${left} of ${all} rows`;
 }
 
-function has(row, words) {
-  const text = Object.values(row)
-    .flat()
-    .join(" ")
-    .toLowerCase();
+function has({ link, paper, ...cells }, words) {
+  const text = Object.values(cells).flat().join(" ").toLowerCase();
   return words.every((word) => text.includes(word));
 }
 
@@ -130,7 +128,10 @@ async function open() {
     if (!tables.has(holder.id) && !holder.closest("details.fold:not([open])")) build(holder);
   }
   const holder = document.getElementById(state.get("table") ?? view);
-  if (!holder?.matches(".grid")) return;
+  if (!holder?.matches(".grid")) {
+    if (wanted === section) scrollTo(0, 0);
+    return;
+  }
   holder.closest("details.fold")?.setAttribute("open", "");
   const table = await (tables.get(holder.id) ?? build(holder));
   const words = state.get("filter") ?? "";
