@@ -14,7 +14,7 @@ from suites.report import charts
 from suites.report.grid import of_sheet
 from suites.report.headline import powers
 from suites.report.sources import Row, Source, Sources, word
-from suites.report.view import Chart, View
+from suites.report.view import Chart, Note, View
 from suites.tables.arms import form_of
 from suites.tables.sheet import Sheet
 
@@ -28,7 +28,6 @@ TABLES = {
     ("query_norm", ""): "Table 2: expert usage and unevenness, with and without query norm",
     ("query_norm_isoflop", "optima"): "Figure 4: query norm at the optimum",
 }
-SUITES = {suite for suite, _ in TABLES}
 CAPTION = "Points are means over seeds with ± one standard deviation; a point leads to its runs."
 
 
@@ -50,7 +49,7 @@ def view(sources: Sources, profile: str, sheets: Mapping[tuple[str, str], Sheet]
         "The paper's tables and figures",
         "Columns that begin with “paper:” are the paper's, at 6e18 and 2e19 FLOPs on C4; the others are "
         "ours. Numbers at scales so far apart compare by direction and not by size.",
-        blocks,
+        blocks or [Note("No record stands beside them yet: python -m suites paper makes some.")],
     )
 
 
@@ -136,7 +135,7 @@ def effect(
                 ),
             }
         )
-    return charts.effects(charts.rows_of(rows), "x", title)
+    return charts.effects(charts.rows_of(rows), title)
 
 
 def at(sources: list[Source], commit: str) -> Source:

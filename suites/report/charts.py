@@ -58,6 +58,7 @@ CONFIG: dict[str, Any] = {
 # Of a logarithmic axis: text for the ticks that Vega labels, and nothing drawn for the others.
 TICK = "datum.label == '' ? '' : format(datum.value, datum.value < 1 ? '~g' : '~s')"
 LABELLED = {"condition": {"test": "datum.label != ''", "value": 1}, "value": 0}
+NATS = "validation loss (nats per token)"
 BASE = "https://report.invalid/"  # of links while a chart is drawn: Vega knows no relative ones
 
 
@@ -152,7 +153,7 @@ def isoflop(points: pd.DataFrame, fits: pd.DataFrame, budgets: Sequence[str]) ->
 
     def panel(budget: str) -> alt.LayerChart:
         own, lines = points[points["budget"] == budget], fits[fits["budget"] == budget]
-        y = alt.Y("loss:Q", title="validation loss (nats per token)", scale=alt.Scale(zero=False))
+        y = alt.Y("loss:Q", title=NATS, scale=alt.Scale(zero=False))
         x = alt.X(**log("parameters", "parameters"))
         curve = (
             alt.Chart(lines)
@@ -162,7 +163,7 @@ def isoflop(points: pd.DataFrame, fits: pd.DataFrame, budgets: Sequence[str]) ->
         spread = (
             alt.Chart(own)
             .mark_rule(opacity=0.7)
-            .encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=look(points)["color"])
+            .encode(x=x, y=alt.Y("low:Q", title=NATS), y2="high:Q", color=look(points)["color"])
         )
         return (curve + spread + marks(alt.Chart(own), points, x=x, y=y)).properties(
             width=430, height=300, title=f"{budget} training FLOPs"
@@ -179,7 +180,7 @@ def trade(rows: pd.DataFrame, costs: Mapping[str, str]) -> alt.TopLevelMixin:
 
     def panel(cost: str) -> alt.LayerChart:
         x = alt.X(**log(cost, costs[cost]))
-        y = alt.Y("loss:Q", title="loss (nats per token)", scale=alt.Scale(zero=False))
+        y = alt.Y("loss:Q", title=NATS, scale=alt.Scale(zero=False))
         own = rows.dropna(subset=[cost])
         front = own[own[f"{cost} front"]].sort_values(cost)
         steps = (
@@ -192,18 +193,16 @@ def trade(rows: pd.DataFrame, costs: Mapping[str, str]) -> alt.TopLevelMixin:
     return alt.concat(*map(panel, costs), columns=2, spacing=24)
 
 
-def effects(
-    rows: pd.DataFrame, x: str, title: str, y: str = "loss (nats per token)"
-) -> alt.TopLevelMixin:
-    """`value` with `low` and `high` against `x`, a line per method and variant."""
+def effects(rows: pd.DataFrame, title: str) -> alt.TopLevelMixin:
+    """A loss, `value` with `low` and `high`, against `x`, a line per method and variant."""
     across = alt.X(**log("x", title))
-    up = alt.Y("value:Q", title=y, scale=alt.Scale(zero=False))
+    up = alt.Y("value:Q", title=NATS, scale=alt.Scale(zero=False))
     color = look(rows)["color"]
     line = alt.Chart(rows).mark_line(opacity=0.5).encode(x=across, y=up, color=color)
     spread = (
         alt.Chart(rows)
         .mark_rule()
-        .encode(x=across, y=alt.Y("low:Q", title=None), y2="high:Q", color=color)
+        .encode(x=across, y=alt.Y("low:Q", title=NATS), y2="high:Q", color=color)
     )
     return (line + spread + marks(alt.Chart(rows), rows, x=across, y=up)).properties(
         width=560, height=300

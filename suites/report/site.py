@@ -1,6 +1,6 @@
 """All pages of the report, by their path in its folder: an index in views, and a page for each record."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from suites.figures.style import METHODS
@@ -43,7 +43,6 @@ def index(sources: Sources, repository: Repository, sheets: Sheets) -> str:
     found = senses(sources, profile)
     verdict_blocks = [forest(found)] if found else []
     own = {(suite, name): sheet for (suite, p, name), sheet in sheets.items() if p == profile}
-    shown = {*artefacts.SUITES, *SPEED_SUITES, "claims", "verdict"}
     views = [
         artefacts.view(sources, profile, own),
         trade.view(sources, profile),
@@ -51,7 +50,7 @@ def index(sources: Sources, repository: Repository, sheets: Sheets) -> str:
         speed.view(sources, sheets),
         neighbours.view(sources, repository),
         levels.view(sources, repository),
-        *rest(sources, sheets, shown),
+        *rest(sources, sheets, profile),
         every_record(sources),
     ]
     return template("index.html").render(
@@ -121,17 +120,22 @@ def most_trained(sources: Sources) -> str:
     return max(spent, key=lambda profile: spent[profile], default="tiny")
 
 
-def rest(sources: Sources, sheets: Sheets, shown: Collection[str]) -> Iterator[View]:
-    """Every table of a suite that no other view shows, folded."""
+def rest(sources: Sources, sheets: Sheets, shown: str) -> Iterator[View]:
+    """Every table that no other view shows, folded; the view of the paper is of profile `shown`."""
     grids = []
     for (suite, profile, name), sheet in sheets.items():
-        if suite not in shown:
+        beside_the_paper = profile == shown and (suite, name) in artefacts.TABLES
+        if not beside_the_paper and suite not in (*SPEED_SUITES, "claims", "verdict"):
             id = "-".join(filter(None, (suite, profile, name)))
             made = of_sheet(id, sheet, sources.linker(suite, profile))
             grids.append(made.model_copy(update={"folded": True}))
     if grids:
         yield View(
-            "tables", "More", "Other tables", "Ablations, budgets, tuning and kernels.", grids
+            "tables",
+            "More",
+            "Other tables",
+            "Every point, ablations, budgets, tuning and kernels.",
+            grids,
         )
 
 

@@ -237,6 +237,15 @@ def test_a_new_level_is_drawn_where_it_begins(lab: Lab) -> None:
     assert page.count("New levels begin at") == 1
 
 
+def test_claims_stand_by_verdict_and_are_counted(made) -> None:
+    page = made["index.html"]
+    grid = grids(page)["claims-tiny"]
+    words = [row["cells"][2].split(" (")[0] for row in grid["rows"]]
+    assert words == sorted(words, key=("agrees", "disagrees", "undecided", "not run").index)
+    assert "agrees" in words
+    assert f"profile tiny: {words.count('agrees')} agrees, " in page
+
+
 def test_one_commit_has_no_history_and_says_so(made) -> None:
     assert "there is nothing to compare" in made["index.html"]
     assert "so there is no history" in made["index.html"]
@@ -252,7 +261,7 @@ def test_a_mark_says_its_number_whole_and_leads_to_its_record() -> None:
     rows = charts.rows_of(
         [mark | {"x": x, "value": 2.05001, "low": 2.0, "high": 2.1} for x in (1, 2)]
     )
-    drawn = charts.svg(charts.effects(rows, "x", "size"), "A chart")
+    drawn = charts.svg(charts.effects(rows, "size"), "A chart")
     assert 'data-says="2.05001 &lt;nats&gt;"' in drawn
     assert 'href="records/a.html#c-1"' in drawn
     assert METHODS["peer"][1] in drawn
