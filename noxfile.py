@@ -117,6 +117,23 @@ def tables(session: nox.Session) -> None:
 
 
 @nox.session
+def report(session: nox.Session) -> None:
+    """Write the static pages of all records into results/report/ and say where they lie; needs no torch."""
+    groups = nox.project.dependency_groups(PROJECT, "report")
+    session.install("--constraint", "constraints-cpu.txt", *groups)
+    session.run("python", "-m", "suites", "report", *session.posargs)
+
+
+@nox.session(name="report-browser")
+def report_browser(session: nox.Session) -> None:
+    """Open, sort, filter and follow the report in chromium; without one it skips, and says so."""
+    groups = nox.project.dependency_groups(PROJECT, "report", "browser")
+    session.install("--constraint", "constraints-cpu.txt", *groups)
+    session.run("python", "-m", "suites", "report")
+    session.run("pytest", "--noconftest", "tests/report/browser.py", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build wheel and source distribution into dist/, and use the layer where nothing but the wheel is."""
     session.install("build")

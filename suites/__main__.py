@@ -36,6 +36,7 @@ VERBS = (
     "match",
     "tables",
     "figures",
+    "report",
     "publish",
     "export",
     "compare",

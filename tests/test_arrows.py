@@ -104,10 +104,15 @@ ROOMS = {
         "suites.records suites.analysis suites.tables suites.language_model suites.sweep suites.paper",
         "an experiment beyond the paper is one more, and its claims are judged as the paper's",
     ),
+    "suites.report": Room(
+        "suites.errors suites.registry suites.records suites.analysis suites.compare suites.tables "
+        "suites.figures suites.paper",
+        "pages are made of records alone",
+    ),
     "suites.verbs": Room(
         "peer suites.errors suites.output suites.registry suites.layers suites.records suites.measure "
         "suites.tiles suites.gpu suites.compare suites.tables suites.figures suites.language_model "
-        "suites.sweep suites.budgets suites.regress suites.paper",
+        "suites.sweep suites.budgets suites.regress suites.paper suites.report",
         "verbs reach suites by name",
     ),
     "suites.__main__": Room("suites.errors suites.output", "verbs are loaded by name"),
@@ -117,6 +122,7 @@ WITHOUT_TORCH += (
     "verbs",
     "paper",
     "beyond",
+    "report",
     "sweep.experiment",
     "sweep.command",
     "speed.cells",

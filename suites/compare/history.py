@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from suites.compare.sides import committed
 from suites.errors import UserError
-from suites.records.cells import cells, metrics
+from suites.records.cells import Cell, cells, metrics
 from suites.records.commits import Repository
 from suites.records.names import labels
 from suites.records.quantity import quantity
@@ -59,7 +59,7 @@ def history(
         raise UserError(f"no commit before {head[:12]} has records of suite {suite!r}")
     files = [file for _, file in measured]
     key, name = chosen_cell(files[-1], case)
-    metric = metric or default_metric(files[-1], key)
+    metric = metric or default_metric(cells(files[-1])[key])
     what = quantity(metric)
     notes = []
     if what is not None and what.needs_like_machines:
@@ -104,11 +104,11 @@ def nearest(case: str, names: list[str]) -> list[str]:
     return sorted(sorted(names), key=likeness, reverse=True)
 
 
-def default_metric(file: ResultFile, key: str) -> str:
-    """What the suite is run for, where the cell has it."""
-    judged = [name for name in metrics([cells(file)[key]]) if quantity(name) is not None]
+def default_metric(cell: Cell) -> str:
+    """What its suite is run for, where the cell has it."""
+    judged = [name for name in metrics([cell]) if quantity(name) is not None]
     if not judged:
-        raise UserError(f"the newest record of {file.suite} has no number for this cell")
+        raise UserError(f"the newest record has no number for this cell: {cell.failures()}")
     return next((name for name in FIRST if name in judged), judged[0])
 
 

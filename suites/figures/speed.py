@@ -45,17 +45,9 @@ def flat(file: ResultFile, record) -> dict:
 
 def scaling(cells: pd.DataFrame, along: str, value: str) -> Figure | None:
     """One panel per phase: `value` against `along`, everything else held where most points are."""
-    plain = cells[cells["routing"] == "uniform"]
-    plain = plain[plain["matched"].isna() | (plain["matched"] == "forward_flops")]
-    plain = plain[plain["dtype"] == plain["dtype"].mode().iloc[0]]
-    held = [axis for axis in SHAPE if axis != along]
-    spread = plain.groupby(held)[along].nunique()
-    if spread.empty or spread.max() < 2:
+    plain, point, phases = along_one(cells, along)
+    if not phases:
         return None
-    point = dict(zip(held, spread.idxmax(), strict=True))
-    for axis, at in point.items():
-        plain = plain[plain[axis] == at]
-    phases = [p for p, group in plain.groupby("phase") if group[along].nunique() > 1]
     looks = styles(sorted(set(plain["row"])))
     figure = Figure(figsize=(5.5 * len(phases), 4.8), layout="constrained")
     for panel, phase in enumerate(phases):
@@ -67,10 +59,30 @@ def scaling(cells: pd.DataFrame, along: str, value: str) -> Figure | None:
         lines(axes, shown[shown[value].notna()], along, value, looks)
         axes.set_title(str(phase).replace("_", " "))
     keyed(figure)
-    at = ", ".join(f"{SHAPE[axis]} {int(size):,}" for axis, size in point.items())
     what = "Time, with its quartiles," if value == "median_s" else "Peak memory"
-    titled(figure, f"{what} against {along} at {at} ({cells['title'].iloc[0]})")
+    titled(figure, f"{what} against {along} at {stated(point)} ({cells['title'].iloc[0]})")
     return figure
+
+
+def along_one(cells: pd.DataFrame, along: str) -> tuple[pd.DataFrame, dict[str, int], list[str]]:
+    """Cells that differ in `along` alone, at the point of all other sizes where most are; that point; the
+    phases that have several sizes, none where no phase has."""
+    plain = cells[cells["routing"] == "uniform"]
+    plain = plain[plain["matched"].isna() | (plain["matched"] == "forward_flops")]
+    plain = plain[plain["dtype"] == plain["dtype"].mode().iloc[0]]
+    held = [axis for axis in SHAPE if axis != along]
+    spread = plain.groupby(held)[along].nunique()
+    if spread.empty or spread.max() < 2:
+        return plain, {}, []
+    point = dict(zip(held, spread.idxmax(), strict=True))
+    for axis, at in point.items():
+        plain = plain[plain[axis] == at]
+    phases = [str(p) for p, group in plain.groupby("phase") if group[along].nunique() > 1]
+    return plain, point, phases
+
+
+def stated(point: dict[str, int]) -> str:
+    return ", ".join(f"{SHAPE[axis]} {int(size):,}" for axis, size in point.items())
 
 
 def lines(
@@ -95,19 +107,14 @@ def lines(
 
 def roofline(cells: pd.DataFrame) -> Figure | None:
     """FLOP/s against FLOPs per compulsory byte, below the copy's slope and the GEMM's ceiling."""
-    cells = cells[cells["dtype"] == cells["dtype"].mode().iloc[0]]
-    if (
-        "roof_flops_per_s" not in cells
-        or (cells := cells.dropna(subset=["roof_flops_per_s"])).empty
-    ):
+    found = under_roof(cells)
+    if found is None:
         return None
-    intensity = cells["flops"] / cells["bytes_moved"]
-    slope, ceiling = cells["roof_bytes_per_s"].median(), cells["roof_flops_per_s"].median()
+    cells, ends, roof = found
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
-    ends = sorted({intensity.min() / 2, ceiling / slope, max(intensity.max(), ceiling / slope) * 2})
-    roof = [min(slope * x, ceiling) / GIGA for x in ends]
     axes.plot(ends, roof, color="black", label="measured roof")
+    intensity = cells["flops"] / cells["bytes_moved"]
     looks = styles(sorted(set(cells["layer"])))
     for layer, own in cells.groupby("layer"):
         look = points(looks[str(layer)])
@@ -122,3 +129,17 @@ def roofline(cells: pd.DataFrame) -> Figure | None:
         f"({cells['title'].iloc[0]}, {cells['dtype'].iloc[0]})",
     )
     return figure
+
+
+def under_roof(cells: pd.DataFrame) -> tuple[pd.DataFrame, list[float], list[float]] | None:
+    """Cells of the commonest dtype whose run measured a roof; its corners in FLOPs per byte and GFLOP/s."""
+    cells = cells[cells["dtype"] == cells["dtype"].mode().iloc[0]]
+    if (
+        "roof_flops_per_s" not in cells
+        or (cells := cells.dropna(subset=["roof_flops_per_s"])).empty
+    ):
+        return None
+    intensity = cells["flops"] / cells["bytes_moved"]
+    slope, ceiling = cells["roof_bytes_per_s"].median(), cells["roof_flops_per_s"].median()
+    ends = sorted({intensity.min() / 2, ceiling / slope, max(intensity.max(), ceiling / slope) * 2})
+    return cells, ends, [min(slope * x, ceiling) / GIGA for x in ends]

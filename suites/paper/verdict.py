@@ -5,6 +5,7 @@ the loss itself; differences are paired by seed, intervals Student's, 95 %.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -28,18 +29,39 @@ OPTIMA, SPEED = "isoflop", "layer_speed"
 SUITES = (*EQUAL, OPTIMA, SPEED)
 
 
-def sheet(profile: str, files: Mapping[str, Sequence[ResultFile]]) -> Sheet | None:
-    """A line per sense of equality that `files` (by suite) have records of; of several the last."""
+class Line(NamedTuple):
+    """One sense of equality: what is held equal, the records it rests on, PEER less each method in nats."""
+
+    held: str
+    file: ResultFile
+    gaps: dict[str, Interval]
+    budget_flops: float | None = None  # where several budgets are in the records
+
+
+def lines(files: Mapping[str, Sequence[ResultFile]]) -> list[Line]:
+    """One per sense of equality that `files` (by suite) have records of; of several the last."""
     last = {suite: some[-1] for suite, some in files.items() if suite in SUITES and some}
-    rows = [*at_optima(last[OPTIMA])] if OPTIMA in last else []
-    rows += [of_arms(suite, last[suite]) for suite in EQUAL if suite in last]
-    if not rows:
+    found = [*at_optima(last[OPTIMA])] if OPTIMA in last else []
+    return found + [of_arms(suite, last[suite]) for suite in EQUAL if suite in last]
+
+
+def sheet(profile: str, files: Mapping[str, Sequence[ResultFile]]) -> Sheet | None:
+    """A row per line, and one of times where they were measured."""
+    found = lines(files)
+    if not found:
         return None
-    rows += [speed(last[SPEED])] if SPEED in last else []
+    rows = [
+        {"held equal": line.held} | {other: stated(gap) for other, gap in line.gaps.items()}
+        for line in found
+    ]
+    if some := files.get(SPEED):
+        times = {other: f"{ratio:.2f} times" for other, ratio in step_times(some[-1]).items()}
+        rows.append({"held equal": "equal FLOPs, time of a step"} | times)
+    frame = pd.DataFrame(rows, columns=["held equal", *OTHERS]).dropna(axis=1, how="all")
     return Sheet(
         title=f"verdict, profile {profile}: PEER less each method",
-        frame=pd.DataFrame(rows).fillna("–"),
-        brief=list(rows[0]),
+        frame=frame.fillna("–"),
+        brief=list(frame.columns),
         notes=[
             "nats per token, 95 % intervals over paired seeds; below 0 PEER is better",
             "the last line: times of a training step at equal FLOPs, PEER's over the method's",
@@ -47,30 +69,35 @@ def sheet(profile: str, files: Mapping[str, Sequence[ResultFile]]) -> Sheet | No
     )
 
 
-def at_optima(file: ResultFile) -> Iterator[dict[str, str]]:
+def at_optima(file: ResultFile) -> Iterator[Line]:
     fitted = curves([file])
     found = {other: differences(fitted, ONE, other) for other in OTHERS}
     for budget in sorted({row.budget_flops for rows in found.values() for row in rows}):
-        line = {"held equal": f"{budget:.2g} FLOPs, best size of each"}
-        for other, rows in found.items():
-            for row in rows:
-                if row.budget_flops == budget:
-                    line[other] = stated(row.interval)
-        yield line
+        gaps = {
+            other: row.interval
+            for other, rows in found.items()
+            for row in rows
+            if row.budget_flops == budget
+        }
+        yield Line(f"{budget:.2g} FLOPs, best size of each", file, gaps, budget)
 
 
-def of_arms(suite: str, file: ResultFile) -> dict[str, str]:
+def of_arms(suite: str, file: ResultFile) -> Line:
     cells = arms([file], METHODS).set_index("method")["cell"]
-    line = {"held equal": EQUAL[suite]}
-    for other in OTHERS:
-        if other in cells and ONE in cells:
-            gaps = paired(by_seed(cells[ONE]), by_seed(cells[other]))
-            line[other] = stated(interval(gaps)) if gaps else "–"
-    return line
+    pairs = {
+        other: paired(by_seed(cells[ONE]), by_seed(cells[other]))
+        for other in OTHERS
+        if other in cells and ONE in cells
+    }
+    gaps = {other: interval(values) for other, values in pairs.items() if values}
+    return Line(EQUAL[suite], file, gaps)
 
 
-def speed(file: ResultFile) -> dict[str, str]:
-    """At the point of the suite where most rows are: a training step with uniform routing."""
+def step_times(file: ResultFile) -> dict[str, float]:
+    """PEER's time of a training step over each method's at equal FLOPs, with uniform routing.
+
+    At the point of the suite where most rows are.
+    """
     cells = [
         (record.case, float(str(record.metrics["median_s"])))
         for record in file.records
@@ -85,11 +112,8 @@ def speed(file: ResultFile) -> dict[str, str]:
         )
         groups.setdefault(point, {})[row_name(case)] = median_s
     times = max(groups.values(), key=len)
-    line = {"held equal": "equal FLOPs, time of a step"}
-    for other in OTHERS:
-        own = times.get(other, times.get(f"{other} auto"))
-        line[other] = f"{times[f'{ONE} auto'] / own:.2f} times" if own else "–"
-    return line
+    own = {other: times.get(other, times.get(f"{other} auto")) for other in OTHERS}
+    return {other: times[f"{ONE} auto"] / seconds for other, seconds in own.items() if seconds}
 
 
 def stated(found: Interval) -> str:

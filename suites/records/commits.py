@@ -97,6 +97,10 @@ class Repository:
                 if (text := self.git("show", f"{commit}^:{line}")) is not None:
                     yield commit, line, text
 
+    def tags(self) -> list[str]:
+        """Of HEAD and before it, oldest first."""
+        return (self.git("tag", "--merged", "HEAD", "--sort=creatordate") or "").split()
+
     def between(self, good: str, bad: str) -> list[str]:
         """Commits after `good` up to and without `bad`, oldest first."""
         listed = (

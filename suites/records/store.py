@@ -68,8 +68,13 @@ def key(code: Code, environment: Environment) -> str:
 
 def write(path: Path, results: ResultFile, *, replace: bool = True) -> None:
     """Validates, then writes `path` as a whole or not at all; see `write_text`."""
-    body = ResultFile.model_validate(results.model_dump()).model_dump(mode="json")
-    write_text(path, canonical(body | {"sha256": digest(body)}) + "\n", replace=replace)
+    write_text(path, text(ResultFile.model_validate(results.model_dump())), replace=replace)
+
+
+def text(results: ResultFile) -> str:
+    """What its file holds, checksum included."""
+    body = results.model_dump(mode="json")
+    return canonical(body | {"sha256": digest(body)}) + "\n"
 
 
 def read(path: Path) -> ResultFile:

@@ -54,7 +54,13 @@ def command(check: bool, results: Path) -> int:
 
 
 def sheets_of(store: Store) -> Iterator[tuple[str, "Sheet"]]:
-    """(SUITE-PROFILE, table) of everything that the records of `store` give."""
+    """(SUITE-PROFILE-NAME, table) of everything that the records of `store` give."""
+    for parts, sheet in tables_of(store):
+        yield "-".join(filter(None, parts)), sheet
+
+
+def tables_of(store: Store) -> Iterator[tuple[tuple[str, str, str], "Sheet"]]:
+    """The same by suite, profile and name."""
     from suites.paper import claims, verdict
 
     groups: dict[tuple[str, str], list[ResultFile]] = {}
@@ -63,9 +69,9 @@ def sheets_of(store: Store) -> Iterator[tuple[str, "Sheet"]]:
             groups.setdefault((results.suite, results.profile), []).append(results)
     for (suite, profile), files in groups.items():
         for sheet in TABLES[suite](files):
-            yield "-".join(filter(None, (suite, profile, sheet.name))), sheet
+            yield (suite, profile, sheet.name), sheet
     for profile in dict.fromkeys(profile for suite, profile in groups if suite in claims.SUITES):
         judged = {suite: files for (suite, own), files in groups.items() if own == profile}
-        yield f"claims-{profile}", claims.sheet(profile, judged)
+        yield ("claims", profile, ""), claims.sheet(profile, judged)
         if (lines := verdict.sheet(profile, judged)) is not None:
-            yield f"verdict-{profile}", lines
+            yield ("verdict", profile, ""), lines
