@@ -138,6 +138,9 @@ BAD = {
     "tune --minutes soon": "'soon' is not a valid float",
     "gpu": "torch sees no GPU; --rehearse goes through the stages on a CPU",
     "gpu --minutes 0.1": "0.1 is not in the range x>=0.5",
+    # report
+    "report extra": "unexpected extra argument",
+    "report --results gone": "gone",
     # match
     "match": "Missing option '--dim'",
     "match --dim 64": "Missing option '--budget'",

@@ -88,6 +88,7 @@ def run(task: Task, folder: Path, at_most_s: float) -> Outcome:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=heed_interrupts,
         )
         try:
             status = process.wait(at_most_s)
@@ -105,6 +106,11 @@ def run(task: Task, folder: Path, at_most_s: float) -> Outcome:
     return Outcome(
         status="failed", seconds=seconds, reason=f"exit status {status}: {last(log.name)}"
     )
+
+
+def heed_interrupts() -> None:
+    """A shell lets what it starts in the background, by nohup say, ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def end(process: subprocess.Popen) -> None:
