@@ -12,9 +12,8 @@ from torch.library import Library
 from peer.namespace import NAMESPACE
 from peer.operators.engine import engine
 
-LIBRARY = Library(
-    NAMESPACE, "FRAGMENT"
-)  # goes, and its operator with it, when this file is reloaded
+# It goes, and its operator with it, when this file is reloaded.
+LIBRARY = Library(NAMESPACE, "FRAGMENT")
 LIBRARY.define(
     "few_tokens(Tensor x, Tensor weight, Tensor? bias, str? norm, Tensor[] norm_tensors, float eps, "
     "Tensor sub_keys, Tensor down, Tensor up, Tensor? gate, int topk, str scores, str activation"

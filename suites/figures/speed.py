@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from suites.figures.style import keyed, plain_numbers, points, styles, titled
+from suites.records.names import CONTROLS
 from suites.records.record import ResultFile
 from suites.tables.speed import row_name
 
@@ -21,7 +22,7 @@ def figures(files: list[ResultFile]) -> dict[str, Figure]:
     """Time and memory against T, time against N, and the roofline, as far as records give them."""
     cells = pd.DataFrame([flat(file, record) for file in files for record in file.records])
     cells = cells[(cells["status"] == "ok") & (cells["repeat"] == 0)]
-    timed = cells[~cells["layer"].isin(("copy", "gemm"))]
+    timed = cells[~cells["layer"].isin(CONTROLS)]
     if timed.empty:
         return {}
     drawn = {

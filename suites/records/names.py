@@ -46,19 +46,20 @@ def short(name: str, value: JsonValue) -> str:
     return str(value) if name == "layer" else f"{name.rsplit('.', 1)[-1]}={value}"
 
 
-def row_name(case: Mapping[str, Any]) -> str:
+def row_words(case: Mapping[str, Any]) -> list[str]:
     """What is timed, without its sizes: layer, implementation, compiled or not."""
     parts = [case["layer"], case["options"].get("impl"), "compiled" if case["compiled"] else None]
-    return "-".join(part for part in parts if part)
+    return [part for part in parts if part]
 
 
 def timed_name(case: Mapping[str, Any]) -> str:
     """Unique within a profile of a speed suite; a control is named by its dtype alone."""
+    row = "-".join(row_words(case))
     if case["layer"] in CONTROLS:
-        return f"control-{row_name(case)}-{case['dtype']}"
+        return f"control-{row}-{case['dtype']}"
     side = math.isqrt(case["experts"])
     matched = f"-{EQUAL[case['matched']]}" if case["matched"] else ""
     return (
-        f"{row_name(case)}-{case['phase']}-T{case['tokens']}-D{case['dim']}-N{side}x{side}"
+        f"{row}-{case['phase']}-T{case['tokens']}-D{case['dim']}-N{side}x{side}"
         f"-hk{case['active_experts']}-{case['dtype']}-{case['routing']}{matched}"
     )

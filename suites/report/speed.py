@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 import pandas as pd
 
 from suites.figures.speed import SHAPE, UNITS, along_one, flat, stated, under_roof
+from suites.records.names import CONTROLS
 from suites.registry import SPEED_SUITES
 from suites.report import charts
 from suites.report.grid import Grid, of_sheet
@@ -30,7 +31,6 @@ NO_GPU = (
     "No record is of a GPU: every time here is of a CPU, and no speed is claimed for the GPU kernels. "
     "On a machine that has one, nox -s gpu measures them."
 )
-CONTROLS = ("copy", "gemm")
 GIGA = 1e9
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from suites.errors import UserError
 from suites.records.budget import Budget
+from suites.records.names import CONTROLS, row_words
 from suites.records.record import Record, ResultFile
 from suites.tables.sheet import Sheet
 
@@ -45,7 +46,7 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
     rows["mismatch"] = None
     for _, group in rows.groupby(["run", "group"], sort=False):
         done = group[group["status"] == "ok"]
-        if done.empty or done["layer"].isin(("copy", "gemm")).all():
+        if done.empty or done["layer"].isin(CONTROLS).all():
             continue
         dense = done.loc[(done["layer"] == "dense") & (done["repeat"] == 0), "median ms"]
         best = done.loc[done["repeat"] == 0, "median ms"].min()
@@ -103,7 +104,7 @@ def flat(file: ResultFile, record: Record) -> dict:
         "unique experts": ("unique_experts", 1),
         "error": ("relative_error", 1),
     }
-    control = case["layer"] in ("copy", "gemm")
+    control = case["layer"] in CONTROLS
     return {
         "group": "controls" if control else group_name(case),
         "order": () if control else tuple(str(case[key]).zfill(9) for key in GROUPED_BY),
@@ -135,9 +136,8 @@ def group_name(case: dict) -> str:
 
 
 def row_name(case: dict) -> str:
-    parts = [case["layer"], case["options"].get("impl"), "compiled" if case["compiled"] else None]
-    control = case["dtype"] if case["layer"] in ("copy", "gemm") else None
-    return " ".join(p for p in (*parts, control, "again" if case["repeat"] else None) if p)
+    control = [case["dtype"]] if case["layer"] in CONTROLS else []
+    return " ".join(row_words(case) + control + ["again"] * bool(case["repeat"]))
 
 
 def notes(files: list[ResultFile], rows: pd.DataFrame) -> list[str]:

@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue, PositiveInt
 
 from suites.language_model.case import Backbone
 from suites.records.budget import Kind
-from suites.records.names import CONTROLS, EQUAL, row_name, timed_name
+from suites.records.names import CONTROLS, EQUAL, row_words, timed_name
 from suites.records.record import Model
 
 Phase = Literal["inference", "forward", "backward", "training_step"]
@@ -73,7 +73,7 @@ class Cell(Model):
     @property
     def row(self) -> str:
         """The name of the cell within its group."""
-        return row_name(vars(self)) + ("-again" if self.repeat else "")
+        return "-".join(row_words(vars(self)) + ["again"] * bool(self.repeat))
 
     @property
     def name(self) -> str:
