@@ -124,12 +124,10 @@ def report(session: nox.Session) -> None:
     session.run("python", "-m", "suites", "report", *session.posargs)
 
 
-@nox.session(name="report-browser")
+@nox.session(name="report-browser", requires=["report"])
 def report_browser(session: nox.Session) -> None:
     """Open, sort, filter and follow the report in chromium; without one it skips, and says so."""
-    groups = nox.project.dependency_groups(PROJECT, "report", "browser")
-    session.install("--constraint", "constraints-cpu.txt", *groups)
-    session.run("python", "-m", "suites", "report")
+    session.install(*nox.project.dependency_groups(PROJECT, "browser"))
     session.run("pytest", "--noconftest", "tests/report/browser.py", *session.posargs)
 
 

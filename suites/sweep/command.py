@@ -98,7 +98,7 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
     )
     @how_options
     def command(profile, layers, seeds, budget, plan, **how):
-        from suites.sweep.plan import plan_text
+        from suites.sweep.plan import Plan, Rates
         from suites.sweep.run import How, sweep
 
         chosen = profile_of(suite, profiles, profile)
@@ -111,7 +111,8 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
             changes["budgets_flops"] = (budget,)
         chosen = chosen.model_copy(update=changes)
         if plan:
-            say(plan_text(suite, profile, chosen, How(**how)))
+            ways = How(**how)
+            say(Plan(suite, profile, chosen, ways, Rates.of(ways.store())).text())
             return 0
         return sweep(suite, profile, chosen, How(**how))
 

@@ -6,7 +6,7 @@ with the same processors if there is one, else one that is assumed; which one is
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tabulate import tabulate
@@ -45,6 +45,60 @@ class Rate(Model):
     source: str
 
 
+class Rates:
+    """Recorded rates of training by layer and device: of machines such as this one if there are any."""
+
+    def __init__(self, files: Iterable[ResultFile] = ()) -> None:
+        here = environment()
+        found: dict[tuple[str, str], dict[bool, list[Record]]] = {}
+        for file in files:
+            such = file.environment is not None and like(file.environment, here)
+            for record in filter(is_training, file.records):
+                kind = record.case["layer"], record.case["device"]
+                found.setdefault(kind, {True: [], False: []})[such].append(record)
+        self.found = found
+
+    @classmethod
+    def of(cls, store: Store) -> "Rates":
+        """Of everything that may hold training runs."""
+        files = (*store.files("records"), *store.files("scratch", "runs/**/*.json"))
+        return cls(file for _, file in files)
+
+    def nearest(self, case: TrainingCase, flops_per_token: float) -> Rate:
+        """Of the recorded run of this layer that is nearest in training FLOPs per token."""
+        found = self.found.get((case.layer, case.device), {})
+        such = bool(found.get(True))
+        if not (records := found.get(such)):
+            assumed = ASSUMED_FLOPS_PER_S[case.device]
+            return Rate(
+                flops_per_s=assumed, source=f"an assumed {assumed:.1e} FLOP/s on {case.device}"
+            )
+        nearest = min(
+            records, key=lambda record: abs(math.log(per_token(record) / flops_per_token))
+        )
+        return Rate(
+            flops_per_s=float(nearest.metrics["tokens_per_s"] or math.nan) * per_token(nearest),
+            source=f"recorded runs on {'such a' if such else 'another'} machine",
+        )
+
+
+def is_training(record: Record) -> bool:
+    measured = {"tokens_per_s", "training_flops"} <= record.metrics.keys()
+    return record.status == "ok" and measured and {"layer", "device"} <= record.case.keys()
+
+
+def per_token(record: Record) -> float:
+    """Training FLOPs."""
+    metrics: Mapping[str, Any] = record.metrics
+    return metrics["training_flops"] / metrics["tokens"]
+
+
+def like(one: Environment, other: Environment) -> bool:
+    """Whether two machines have the same processors."""
+    gpus = [e.gpu.name if e.gpu else None for e in (one, other)]
+    return gpus[0] == gpus[1] and one.cpu == other.cpu
+
+
 class Point(Model):
     """One arm in one backbone at one budget, for all its seeds."""
 
@@ -60,61 +114,72 @@ class Point(Model):
     rate: Rate
 
 
-def plan_text(suite: str, profile_name: str, profile: Profile, how: How) -> str:
-    """What --plan prints; raises UserError where a budget cannot be met within 2 %."""
-    vocabulary = tokenizer(how.tokenizer).vocabulary if how.tokenizer else profile.vocabulary
-    points = plan(profile, vocabulary, recorded(how.store()))
-    at_once = how.jobs_for(profile)
-    given = f"of {how.tokenizer.name}" if how.tokenizer else "assumed by the profile"
-    rows = [row(point, varied) for point, varied in zip(points, options(points), strict=True)]
-    if how.wide:
-        aligned = ("left", "left", *["right"] * (len(HEADERS) - 2))
-        table = tabulate(rows, HEADERS, "pipe", colalign=aligned, disable_numparse=True)
-    else:
-        table = within(HEADERS, rows, "--wide")
-    runs = sum(point.seeds for point in points)
-    flops = sum(point.seeds * point.training_flops for point in points)
-    tokens = sum(point.seeds * point.tokens for point in points)
-    seconds = sum(point.seeds * (point.seconds + START_S) for point in points) / at_once
-    rates = sorted({point.rate.source for point in points})
-    sizes = sorted({tokens_per_step(point.case) for point in points})
-    per_step = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
-    totals = [
-        f"{suite}, profile {profile_name}: {runs} runs on {profile.device}, {at_once} at a time",
-        f"vocabulary {vocabulary:,}, {given}; every step {per_step} tokens",
-        f"total {flops:.3e} training FLOPs, {tokens:.3e} tokens",
-        f"largest run {max(p.memory_bytes for p in points) / 2**30:.2f} GiB",
-        f"about {duration(seconds)}, {START_S:.0f} s to start each run included",
-        *(f"time from {source}" for source in rates),
-    ]
-    return f"{table}\n\n" + "\n".join(f"- {line}" for line in totals)
+class Plan:
+    """One suite at one profile before it runs; raises UserError where a budget is missed by over 2 %."""
+
+    def __init__(
+        self, suite: str, profile_name: str, profile: Profile, how: How, rates: Rates
+    ) -> None:
+        pieces = tokenizer(how.tokenizer) if how.tokenizer else None
+        vocabulary = pieces.vocabulary if pieces else profile.vocabulary
+        self.title = f"{suite}, profile {profile_name}"
+        self.vocabulary = f"vocabulary {vocabulary:,}, " + (
+            f"of {pieces.name}" if pieces else "assumed by the profile"
+        )
+        self.device, self.at_once, self.wide = profile.device, how.jobs_for(profile), how.wide
+        self.points = plan(profile, vocabulary, rates)
+
+    def text(self) -> str:
+        """What --plan prints."""
+        varied = options(self.points)
+        rows = [row(point, differs) for point, differs in zip(self.points, varied, strict=True)]
+        if self.wide:
+            aligned = ("left", "left", *["right"] * (len(HEADERS) - 2))
+            table = tabulate(rows, HEADERS, "pipe", colalign=aligned, disable_numparse=True)
+        else:
+            table = within(HEADERS, rows, "--wide")
+        tokens = sum(point.seeds * point.tokens for point in self.points)
+        sources = sorted({point.rate.source for point in self.points})
+        sizes = sorted({tokens_per_step(point.case) for point in self.points})
+        per_step = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
+        runs, flops, memory, time = sums(self.points, self.at_once)
+        totals = [
+            f"{self.title}: {runs} runs on {self.device}, {self.at_once} at a time",
+            f"{self.vocabulary}; every step {per_step} tokens",
+            f"total {flops} training FLOPs, {tokens:.3e} tokens",
+            f"largest run {memory}",
+            f"about {time}, {START_S:.0f} s to start each run included",
+            *(f"time from {source}" for source in sources),
+        ]
+        return f"{table}\n\n" + "\n".join(f"- {line}" for line in totals)
 
 
-def total_text(profile_name: str, profiles: dict[str, Profile], hows: dict[str, How]) -> str:
+def total_text(profile_name: str, plans: list[Plan]) -> str:
     """What several suites cost together, a run that they share counted once."""
     once: dict[str, Point] = {}
-    for suite, profile in profiles.items():
-        how = hows[suite]
-        vocabulary = tokenizer(how.tokenizer).vocabulary if how.tokenizer else profile.vocabulary
-        for found in plan(profile, vocabulary, recorded(how.store())):
-            once.setdefault(digest(found.case.model_dump(mode="json")), found)
-    points = list(once.values())
-    how, profile = next(iter(hows.values())), next(iter(profiles.values()))
-    at_once = how.jobs_for(profile)
-    runs = sum(point.seeds for point in points)
-    flops = sum(point.seeds * point.training_flops for point in points)
-    seconds = sum(point.seeds * (point.seconds + START_S) for point in points) / at_once
+    for point in (point for one in plans for point in one.points):
+        once.setdefault(digest(point.case.model_dump(mode="json")), point)
+    at_once = plans[0].at_once
+    runs, flops, memory, time = sums(list(once.values()), at_once)
     return (
         f"all of profile {profile_name}: {runs} runs, those that suites share counted once, "
-        f"{flops:.3e} training FLOPs, largest run {max(p.memory_bytes for p in points) / 2**30:.2f} GiB, "
-        f"about {duration(seconds)} with {at_once} at a time"
+        f"{flops} training FLOPs, largest run {memory}, about {time} with {at_once} at a time"
     )
 
 
-def plan(profile: Profile, vocabulary: int, known: list[ResultFile]) -> list[Point]:
-    """Every point of `profile`; `known` are runs whose speed may stand for it."""
+def sums(points: list[Point], at_once: int) -> tuple[int, str, str, str]:
+    """Runs, their training FLOPs, the memory of the largest and the time of all."""
+    flops = sum(point.seeds * point.training_flops for point in points)
+    memory = max(point.memory_bytes for point in points) / 2**30
+    seconds = sum(point.seeds * (point.seconds + START_S) for point in points) / at_once
+    runs = sum(point.seeds for point in points)
+    return runs, f"{flops:.3e}", f"{memory:.2f} GiB", duration(seconds)
+
+
+def plan(profile: Profile, vocabulary: int, rates: Rates) -> list[Point]:
+    """Every point of `profile`."""
     once = profile.model_copy(update={"seeds": profile.seeds[:1]})
-    points = [point(case, len(profile.seeds), vocabulary, known) for case in once.cases(UNREAD)]
+    points = [point(case, len(profile.seeds), vocabulary, rates) for case in once.cases(UNREAD)]
     for budget in dict.fromkeys(p.case.budget_flops for p in points):
         Budget(kind="training_flops", reference=budget).check(
             {
@@ -126,7 +191,7 @@ def plan(profile: Profile, vocabulary: int, known: list[ResultFile]) -> list[Poi
     return points
 
 
-def point(case: TrainingCase, seeds: int, vocabulary: int, known: list[ResultFile]) -> Point:
+def point(case: TrainingCase, seeds: int, vocabulary: int, rates: Rates) -> Point:
     model = on_meta(Decoder, case.backbone, vocabulary, case.layer, case.options, case.sites)
     step_flops = model.training_flops(case.batch_sequences)
     steps = step_count(case.budget_flops, step_flops)
@@ -136,7 +201,7 @@ def point(case: TrainingCase, seeds: int, vocabulary: int, known: list[ResultFil
     kept = sum(model.activation_bytes(case.micro_sequences or case.batch_sequences).values())
     kept //= 2 if case.device == "cuda" else 1
     step_tokens = tokens_per_step(case)
-    rate = expected_rate(case, step_flops / step_tokens, known)
+    rate = rates.nearest(case, step_flops / step_tokens)
     evaluation_flops = case.evaluation_tokens * step_flops / step_tokens / 3  # forward only
     return Point(
         case=case,
@@ -150,48 +215,6 @@ def point(case: TrainingCase, seeds: int, vocabulary: int, known: list[ResultFil
         seconds=(flops + evaluation_flops) / rate.flops_per_s,
         rate=rate,
     )
-
-
-def expected_rate(case: TrainingCase, flops_per_token: float, known: list[ResultFile]) -> Rate:
-    """Of the recorded run of this layer nearest in FLOPs per token, on such a machine if there is one."""
-    here = environment()
-    found: dict[bool, list[Record]] = {True: [], False: []}
-    for file in known:
-        found[file.environment is not None and like(file.environment, here)] += [
-            record
-            for record in file.records
-            if record.status == "ok"
-            and record.case.get("layer") == case.layer
-            and record.case.get("device") == case.device
-            and "tokens_per_s" in record.metrics
-            and "training_flops" in record.metrics
-        ]
-    if not (same := found[True] or found[False]):
-        assumed = ASSUMED_FLOPS_PER_S[case.device]
-        return Rate(flops_per_s=assumed, source=f"an assumed {assumed:.1e} FLOP/s on {case.device}")
-    nearest = min(same, key=lambda record: abs(math.log(per_token(record) / flops_per_token)))
-    return Rate(
-        flops_per_s=float(nearest.metrics["tokens_per_s"] or math.nan) * per_token(nearest),
-        source=f"recorded runs on {'such a' if found[True] else 'another'} machine",
-    )
-
-
-def per_token(record: Record) -> float:
-    """Training FLOPs."""
-    metrics: Mapping[str, Any] = record.metrics
-    return metrics["training_flops"] / metrics["tokens"]
-
-
-def recorded(store: Store) -> list[ResultFile]:
-    """Everything that may hold training runs."""
-    published = [file for _, file in store.files("records")]
-    return published + [file for _, file in store.files("scratch", "runs/**/*.json")]
-
-
-def like(one: Environment, other: Environment) -> bool:
-    """Whether two machines have the same processors."""
-    gpus = [e.gpu.name if e.gpu else None for e in (one, other)]
-    return gpus[0] == gpus[1] and one.cpu == other.cpu
 
 
 def options(points: list[Point]) -> Iterator[str]:

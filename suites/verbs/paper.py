@@ -69,11 +69,14 @@ def command(
 
 def print_plans(profile: str, chosen: dict[str, Any], hows: dict[str, Any]) -> None:
     """Each suite's plan, and what they cost together when every run is made once."""
-    from suites.sweep.plan import plan_text, total_text
+    from suites.sweep.plan import Plan, Rates, total_text
 
+    rates = Rates.of(next(iter(hows.values())).store())
+    plans = []
     for suite, own in chosen.items():
-        say(f"# {suite}\n\n{plan_text(suite, profile, own, hows[suite])}\n")
-    say(total_text(profile, chosen, hows))
+        plans.append(Plan(suite, profile, own, hows[suite], rates))
+        say(f"# {suite}\n\n{plans[-1].text()}\n")
+    say(total_text(profile, plans))
 
 
 def finish(profile: str, suites: list[str], store: Any, wide: bool) -> None:

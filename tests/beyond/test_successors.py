@@ -10,7 +10,7 @@ from suites.errors import UserError
 from suites.language_model.decoder import Decoder
 from suites.measure.meta import on_meta
 from suites.records.record import Code, Environment, Record, ResultFile
-from suites.sweep.plan import UNREAD, plan
+from suites.sweep.plan import UNREAD, Rates, plan
 from suites.tables.successors import laws, sheets
 
 ENVIRONMENT = Environment(
@@ -23,7 +23,7 @@ CODE = Code(commit="a" * 40, dirty=False, sha256="b" * 64)
 def test_parameters_and_budgets_match(name: str) -> None:
     chosen = successors.PROFILES[name]
     parameters = {}
-    for number, point in enumerate(plan(chosen, chosen.vocabulary, [])):
+    for number, point in enumerate(plan(chosen, chosen.vocabulary, Rates())):
         case = point.case
         assert abs(point.training_flops / case.budget_flops - 1) <= 0.02
         model = on_meta(

@@ -12,7 +12,7 @@ from suites.measure.meta import on_meta
 from suites.paper import isoflop, methods, router_flops, tuning
 from suites.records.store import Store
 from suites.registry import load
-from suites.sweep.plan import UNREAD, plan
+from suites.sweep.plan import UNREAD, Rates, plan
 from suites.tables import TABLES
 from suites.verbs.paper import ARTEFACTS
 
@@ -66,7 +66,7 @@ def test_the_tuning_table_has_a_row_per_trial(suites, tmp_path: Path) -> None:
 def test_an_artefact_is_planned_within_its_budget_and_has_a_table(suite: str) -> None:
     module = load(suite)
     for profile in module.PROFILES.values():
-        assert plan(profile, profile.vocabulary, [])
+        assert plan(profile, profile.vocabulary, Rates())
     assert suite in TABLES
     assert suite in FIGURES or suite in ("table1", "causality")
     card = [line.partition(":")[0] for line in module.__doc__.splitlines()]

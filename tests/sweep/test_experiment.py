@@ -13,7 +13,7 @@ from suites.records.record import Record, ResultFile
 from suites.records.store import Store
 from suites.registry import PAPER_SUITES, load
 from suites.sweep.experiment import Arm, Profile, planned
-from suites.sweep.plan import UNREAD, plan
+from suites.sweep.plan import UNREAD, Rates, plan
 from suites.sweep.pool import Runs
 from suites.text.case import Evaluation
 from tests.lab import environment, training
@@ -60,7 +60,7 @@ def test_every_experiment_has_every_profile_and_adds_up(suite: str) -> None:
 @pytest.mark.parametrize("name", isoflop.PROFILES)
 def test_every_planned_point_meets_its_budget(name: str) -> None:
     chosen = isoflop.PROFILES[name]
-    points = plan(chosen, chosen.vocabulary, [])
+    points = plan(chosen, chosen.vocabulary, Rates())
     assert len(points) == len(chosen.budgets_flops) * len(chosen.backbones) * len(chosen.arms)
     for point in points:
         assert abs(point.training_flops / point.case.budget_flops - 1) <= 0.02
@@ -93,7 +93,7 @@ def test_the_speed_of_the_nearest_recorded_run_stands_in() -> None:
         records=[fast],
     )
     dense, peer = plan(
-        profile(backbones=profile().backbones[:1], budgets_flops=(1e9,)), 256, [file]
+        profile(backbones=profile().backbones[:1], budgets_flops=(1e9,)), 256, Rates([file])
     )
     assert dense.rate.flops_per_s == pytest.approx(1e6 * 1e9 / 1000)
     assert dense.rate.source == "recorded runs on another machine"
