@@ -25,9 +25,9 @@ def sheets() -> dict[str, Sheet]:
 def test_every_table_fits_a_terminal(sheets: dict[str, Sheet]) -> None:
     """The table of a run was 282 columns wide."""
     for name, sheet in sheets.items():
-        _, table, notes = sheet.printed(wide=False).split("\n\n")
+        _, table, says, notes = sheet.printed(wide=False).split("\n\n")
         headers = table.partition("---")[0]
-        assert max(map(len, table.splitlines())) <= WIDTH, name
+        assert max(map(len, (table + "\n" + says).splitlines())) <= WIDTH, name
         for column in sheet.frame.columns:
             assert column.split()[0].split("/")[0] in headers + notes, name
     assert sheets["methods"].printed(wide=True) == sheets["methods"].markdown()
@@ -72,9 +72,11 @@ def test_left_out_columns_are_named() -> None:
     assert table.splitlines()[2:] == [f"{'x' * 30}  {'y' * 30}", f"{'':30}  {'y' * 30}"]
     assert fitted(["one"], [["x" * 99]]) == (f"one\n{'-' * 99}\n{'x' * 99}", [])
     frame = pd.DataFrame({"method": ["dense"], "loss": [1.25], "commit": ["abc"]})
-    sheet = Sheet(title="t", frame=frame, formats={"loss": ".2f"}, brief=["method", "loss"])
+    about = {"title": "t", "says": "One method.", "formats": {"loss": ".2f"}}
+    sheet = Sheet(frame=frame, brief=["method", "loss"], **about)
     assert sheet.printed(wide=False) == (
-        "# t\n\nmethod  loss\n------  ----\ndense   1.25\n\n- --wide and the files show too: commit\n"
+        "# t\n\nmethod  loss\n------  ----\ndense   1.25\n\nOne method.\n\n"
+        "- --wide and the files show too: commit\n"
     )
 
 

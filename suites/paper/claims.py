@@ -36,6 +36,7 @@ from suites.paper.evidence import (
     with_norm,
 )
 from suites.records.record import ResultFile
+from suites.tables.sentences import several
 from suites.tables.sheet import Sheet
 from suites.tables.table1 import SETS
 from suites.tables.whole import whole
@@ -263,11 +264,12 @@ def sheet(
         title=f"{title}, profile {profile}",
         name="",
         frame=frame,
+        says=f"Verdicts on {several(len(frame), 'claim')}: {counts}; "
+        f"not corrected for their number: {alone}.",
         formats=dict.fromkeys(("paper", "ours", "low", "high"), "+.4f") | {"p": ".2g"},
         brief=["claim", "source", "paper", "ours", "low", "high", "verdict"],
         terminal=["claim", "paper", "ours", "low", "high", "verdict"],
         notes=[
-            f"{counts}; without the correction for their number: {alone}",
             "ours: mean difference over seeds, paired by seed and so by data order, in column unit",
             "low and high bound its 95 % interval; agrees: below 0, by Holm's procedure over all claims here",
             "disagrees: nothing half as large as the paper's effect is left, by the same procedure",
@@ -285,7 +287,7 @@ def groups(claim: Claim, files: Sequence[ResultFile]) -> list[Sequence[ResultFil
 
 def counted(verdicts: pd.Series) -> str:
     words = verdicts.str.replace(r" \(.*", "", regex=True)
-    return ", ".join(f"{(words == word).sum()} {word}" for word in sorted(set(words)))
+    return ", ".join(f"{word} {(words == word).sum()}" for word in sorted(set(words)))
 
 
 def row(

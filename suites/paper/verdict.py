@@ -15,6 +15,7 @@ from suites.analysis.judgement import Interval, interval, paired
 from suites.analysis.trend import differences
 from suites.paper.evidence import METHODS
 from suites.records.record import ResultFile
+from suites.tables.sentences import several, standing
 from suites.tables.sheet import Sheet
 from suites.tables.speed import row_name
 from suites.tables.trend import ONE, OTHERS
@@ -61,11 +62,34 @@ def sheet(profile: str, files: Mapping[str, Sequence[ResultFile]]) -> Sheet | No
     return Sheet(
         title=f"verdict, profile {profile}: PEER less each method",
         frame=frame.fillna("–"),
+        says=sentence(found),
         brief=list(frame.columns),
         notes=[
             "nats per token, 95 % intervals over paired seeds; below 0 PEER is better",
             "the last line: times of a training step at equal FLOPs, PEER's over the method's",
         ],
+    )
+
+
+def sentence(found: Sequence[Line], other: str = "dense") -> str:
+    """PEER against one method in every sense, and how all comparisons end."""
+    said = [
+        f"{abs(gap.mean):.2f} nats {'ahead' if gap.mean < 0 else 'behind'}"
+        + (" (within chance)" if standing(gap) == "undecided" else "")
+        + f" at {line.held}"
+        for line in found
+        for name, gap in line.gaps.items()
+        if name == other
+    ]
+    if not any(line.gaps for line in found):
+        return "There is no other method to compare PEER with."
+    ends = [standing(gap) for line in found for gap in line.gaps.values()]
+    seeds = sorted({gap.seeds for line in found for gap in line.gaps.values()})
+    number = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else several(seeds[0], "seed")
+    return (
+        (f"Against {other} PEER is {'; '.join(said)}. " if said else "")
+        + f"Of {several(len(ends), 'comparison')} PEER is better in {ends.count('better')}, worse in "
+        f"{ends.count('worse')}, and {ends.count('undecided')} are undecided ({number})."
     )
 
 

@@ -5,9 +5,9 @@ from functools import partial
 
 from suites.paper.claims import NOT_RUN, NOT_TESTABLE
 from suites.report.grid import Grid, of_sheet
-from suites.report.headline import listed
 from suites.report.sources import Row, Sources
 from suites.report.view import View
+from suites.tables.sentences import listed
 from suites.tables.sheet import Sheet
 
 COLUMNS = ("claim", "source", "verdict", "ours", "low", "high", "paper", "unit", "seeds", "suite")

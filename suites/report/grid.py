@@ -25,6 +25,7 @@ class Grid(Model):
     title: str
     columns: list[str]
     rows: list[Line]
+    says: str = ""
     notes: list[str] = []
     folded: bool = False
 
@@ -44,6 +45,7 @@ def of_sheet(
         id=name,
         title=sheet.title,
         columns=chosen,
+        says=sheet.says,
         notes=sheet.notes,
         rows=[
             Line(

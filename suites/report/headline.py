@@ -10,8 +10,8 @@ from suites.figures.style import METHODS
 from suites.paper.verdict import Line, lines
 from suites.records.published import table1
 from suites.report.sources import Sources, machine, word
+from suites.tables.sentences import listed, of_peer, standing
 
-VERBS = {"better": "is ahead of", "worse": "is behind", "undecided": "is within chance of"}
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -44,14 +44,7 @@ class Sense(NamedTuple):
     @property
     def sentence(self) -> str:
         """What lies beyond chance, with its size, and what does not."""
-        by = {
-            word: [
-                f"{gap.name} ({abs(gap.found.mean):.2f})" for gap in self.gaps if gap.word == word
-            ]
-            for word in VERBS
-        }
-        parts = [f"{VERBS[word]} {listed(named)}" for word, named in by.items() if named]
-        return f"PEER {'; it '.join(parts)}."
+        return of_peer({gap.name: gap.found for gap in self.gaps})
 
 
 def senses(sources: Sources, profile: str) -> list[Sense]:
@@ -64,7 +57,7 @@ def senses(sources: Sources, profile: str) -> list[Sense]:
                     method,
                     METHODS[method][0],
                     found,
-                    beyond_chance(found),
+                    standing(found),
                     link(sources, line, method),
                 )
                 for method, found in line.gaps.items()
@@ -81,13 +74,6 @@ def link(sources: Sources, line: Line, method: str) -> str:
     if line.budget_flops is not None:
         words.append(word("budget_flops", line.budget_flops))
     return sources.showing(line.file).of(words)
-
-
-def beyond_chance(found: Interval) -> str:
-    """By the interval alone; of the claims' words, which allow for their number, the view of claims tells."""
-    if found.low is None or found.high is None or found.low <= 0 <= found.high:
-        return "undecided"
-    return "better" if found.mean < 0 else "worse"
 
 
 def answer(found: Sequence[Sense]) -> str:
@@ -108,10 +94,6 @@ def powers(text: str) -> str:
 
     text = re.sub(r"\b(\d(?:\.\d+)?)e\+?(\d+)", written, text)
     return re.sub(r"(?<!\w)-(?=\d)", "−", text)
-
-
-def listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def scale(found: Sequence[Sense]) -> str:

@@ -13,10 +13,10 @@ from suites.records.names import labels
 from suites.records.quantity import quantity
 from suites.report import charts
 from suites.report.grid import of_rows
-from suites.report.headline import listed
 from suites.report.sources import Sources, shown
 from suites.report.stations import Station, chains
 from suites.report.view import Chart, Note, View
+from suites.tables.sentences import listed
 
 TITLE = "Numbers over commits"
 LEAD = (

@@ -9,9 +9,10 @@ from suites.paper.verdict import OPTIMA
 from suites.records.cells import Cell
 from suites.report import charts
 from suites.report.grid import of_rows
-from suites.report.headline import listed, powers
+from suites.report.headline import powers
 from suites.report.sources import Source, Sources
 from suites.report.view import Chart, View
+from suites.tables.sentences import listed
 
 LOSS = "validation_loss_nats"
 MiB = 2**20

@@ -7,6 +7,7 @@ from suites.records.published import table2
 from suites.records.record import ResultFile
 from suites.registry import load
 from suites.tables.form import USAGE, Form
+from suites.tables.sentences import of_arms
 from suites.tables.sheet import Sheet
 from suites.tables.training import described
 
@@ -46,6 +47,7 @@ def sheet(files: list[ResultFile], form: Form) -> Sheet:
     return Sheet(
         title=f"{files[0].suite}, profile {files[0].profile}",
         frame=frame,
+        says=of_arms(rows, varied, form.comparison.against),
         formats=formats,
         brief=brief,
         measured=list(form.measured),

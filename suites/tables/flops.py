@@ -7,6 +7,7 @@ import pandas as pd
 
 from suites.records.budget import Budget
 from suites.records.record import Record, ResultFile
+from suites.tables.sentences import listed, several
 from suites.tables.sheet import Sheet
 
 COUNTERS = {
@@ -87,11 +88,15 @@ def counts(title: str, name: str, rows: pd.DataFrame, notes: list[str]) -> Sheet
         unexplained = rows[f"{column}_flops"] - rows[form] - rows[f"{column}_listed_flops"]
         frame[f"{counter}, unexplained"] = unexplained / tokens
     frame["forward × dense"] = rows["forward_flops × dense"]
+    left = [column for column in frame if column.endswith("unexplained")]
+    open_ = int((frame[left].fillna(0).abs() > 0).any(axis=1).sum())
     reasons = sorted({r for text in rows["differences"].dropna() for r in text.split("; ") if r})
     return Sheet(
         title=title,
         name=name,
         frame=frame,
+        says=f"Closed forms and counters agree to the last FLOP in {len(frame) - open_} of "
+        f"{several(len(frame), 'row')}, what is listed counted.",
         formats=dict.fromkeys(frame.columns[3:-1], ",.10g") | {"forward × dense": ".3f"},
         notes=[
             "FLOPs per token, a multiply-add counted as 2; unexplained = counter − closed − listed",
@@ -114,10 +119,17 @@ def costs(rows: pd.DataFrame) -> Sheet:
     frame["saved MiB"] = rows["saved_bytes"] / MiB
     frame["saved / activations"] = rows["saved_bytes"] / rows["activation_bytes"]
     tokens = int(rows["tokens"].iloc[0])
+    peer = frame[frame["layer"] == "peer"].drop_duplicates("dim")
+    said = [
+        f"{row['moved × dense']:.1f} times dense's bytes with {row['forward × dense']:.2f} times its "
+        f"FLOPs at d = {row['dim']}"
+        for _, row in peer.iterrows()
+    ]
     return Sheet(
         title="Parameters, bytes and activations of each layer",
         name="costs",
         frame=frame,
+        says=f"PEER moves {listed(said)}." if said else "PEER was not counted.",
         formats={
             "parameters": ",d",
             "active parameters": ",d",
@@ -153,10 +165,19 @@ def parts(rows: pd.DataFrame) -> Sheet:
                 }
             )
     frame = pd.DataFrame(shares)
+    peer = frame[frame["layer"] == "peer"]
+    most = peer.loc[peer.groupby("dim")["forward_flops"].idxmax()]
+    said = [
+        f"{row['part']} with {row['forward_flops']:.0%} at d = {row['dim']}"
+        for _, row in most.iterrows()
+    ]
     return Sheet(
         title="Share of each part",
         name="parts",
         frame=frame,
+        says=f"The part of PEER with most FLOPs: {listed(said)}."
+        if said
+        else "PEER was not counted.",
         formats=dict.fromkeys(frame.columns[3:], ".1%"),
         notes=["merge compares and adds scores: no multiply-adds, but bytes"],
     )
@@ -192,10 +213,13 @@ def matched(rows: pd.DataFrame) -> Sheet:
             )
         notes += [r.reason for r in group[group["status"] != "ok"].itertuples()]
     frame = pd.DataFrame(found)
+    largest = frame["mismatch"].abs().max()
     return Sheet(
         title="Configurations that match the dense layer (d, 4·d)",
         name="matched",
         frame=frame,
+        says=f"{several(len(frame), 'configuration')} match dense, the farthest by {largest:.2%}; "
+        f"{several(int((rows['status'] != 'ok').sum()), 'search')} found none.",
         formats={"dense costs": ",d", "costs": ",d", "mismatch": "+.2%"},
         notes=[
             f"tolerance {rows['tolerance'].iloc[0]:.0%}; what is not varied keeps the paper's value",
@@ -220,10 +244,13 @@ def active(rows: pd.DataFrame) -> Sheet:
     for column in ("PEER with router", "PEER without router"):
         held = frame[column] <= frame["dense"]
         frame[f"{column}: at most dense"] = held.map({True: "yes", False: "no"})
+    kept = frame["PEER with router"] <= frame["dense"]
+    widths = listed([str(dim) for dim in frame.loc[kept, "dim"]]) if kept.any() else "none of these"
     return Sheet(
         title="Active parameters: PEER has at most the dense layer's (paper, section 2.3)",
         name="active",
         frame=frame,
+        says=f"With its router PEER has no more active parameters than dense at d = {widths}.",
         formats=dict.fromkeys(("dense", "PEER with router", "PEER without router"), ",d"),
     )
 
@@ -237,10 +264,16 @@ def crossovers(rows: pd.DataFrame) -> Sheet:
         "bytes_moved_crossover_width": "bytes moved",
     }
     frame = rows[["experts", *columns]].rename(columns=columns).astype(int)
+    total = columns["forward_flops_crossover_width"]
+    said = [
+        f"from d = {width:,} on with {experts:,} experts"
+        for experts, width in zip(frame["experts"], frame[total], strict=True)
+    ]
     return Sheet(
         title="Crossover widths: from here on PEER costs no more than the dense layer (d, 4·d)",
         name="crossovers",
         frame=frame,
+        says=f"PEER costs no more FLOPs than dense {listed(said)}.",
         formats=dict.fromkeys(frame.columns, ",d"),
         notes=[
             f"h = 8, k = 16, d_key = 128; bytes of a call with {int(rows['tokens'].iloc[0]):,} tokens"
@@ -262,10 +295,12 @@ def chinchilla(rows: pd.DataFrame) -> Sheet:
         {True: "yes", False: "no"}
     )
     frame.insert(4, "reproduced", agree)
+    same = int((agree == "yes").sum())
     return Sheet(
         title="Chinchilla's ratios of FLOPs to 6ND (arXiv 2203.15556, table A4)",
         name="chinchilla",
         frame=frame,
+        says=f"{same} of {several(len(frame), 'published ratio')} are reproduced by the blocks alone.",
         formats={
             "parameters": ",d",
             "published FLOPs / 6ND": ".2f",

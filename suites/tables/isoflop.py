@@ -10,6 +10,7 @@ from suites.analysis.curves import CONFIDENCE, REPLICATES, Curve, curves, drowne
 from suites.analysis.judgement import Interval, interval, paired
 from suites.records.published import table1
 from suites.records.record import Record, ResultFile
+from suites.tables.sentences import apart, listed
 from suites.tables.sheet import Sheet
 from suites.tables.training import described
 
@@ -24,6 +25,7 @@ CLAIM = (
 REFERENCE = "dense"
 GAP = ("− dense (nats)", "− dense, low", "− dense, high")
 C4 = "c4"
+LOSS = "loss (nats/token)"
 
 
 def sheets(files: list[ResultFile]) -> list[Sheet]:
@@ -46,6 +48,7 @@ def optima(title: str, curves: list[Curve], notes: list[str]) -> Sheet:
         title=f"{title}: compute-optimal models",
         name="optima",
         frame=frame,
+        says=lowest(frame),
         formats=dict.fromkeys(GAP, "+.4f")
         | {
             "budget": ".2g",
@@ -78,6 +81,19 @@ def optima(title: str, curves: list[Curve], notes: list[str]) -> Sheet:
             *notes,
         ],
     )
+
+
+def lowest(frame: pd.DataFrame) -> str:
+    """The lowest optimum of each budget, and how far it is from dense where that has one."""
+    fitted = frame.dropna(subset=[LOSS])
+    if fitted.empty:
+        return "No ladder has its optimum within it."
+    said = []
+    for budget, rows in fitted.groupby("budget"):
+        best = rows.loc[rows[LOSS].astype(float).idxmin()]
+        gap = "" if pd.isna(best[GAP[0]]) else f", less dense {apart(*best[list(GAP)])}"
+        said.append(f"{best['method']} at {budget:.2g} FLOPs ({best[LOSS]:.3f}{gap})")
+    return f"The lowest optimum, in nats per token: {listed(said)}."
 
 
 def row(curve: Curve, curves: list[Curve]) -> dict[str, Any]:
@@ -174,10 +190,20 @@ def points(title: str, curves: list[Curve], records: list[Record]) -> Sheet:
         "GFLOP/s",
         "commit",
     ]
+    frame = pd.concat(frames, ignore_index=True)[columns]
+    best = frame.loc[frame.groupby("budget")[LOSS].idxmin()]
     return Sheet(
         title=f"{title}: every point",
         name="points",
-        frame=pd.concat(frames, ignore_index=True)[columns],
+        frame=frame,
+        says="The lowest point of each budget: "
+        + listed(
+            [
+                f"{row['method']} in {row['backbone']} with {row[LOSS]:.3f} nats at {row['budget']:.2g} FLOPs"
+                for _, row in best.iterrows()
+            ]
+        )
+        + ".",
         formats={
             "budget": ".2g",
             "parameters": ",.0f",

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from suites.records.record import Record, ResultFile
+from suites.tables.sentences import between, listed, several
 from suites.tables.sheet import Sheet
 
 CASE = ("operation", "table_grad", "target", "dim", "tokens")
@@ -27,13 +28,21 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
     """Counts of kernels, and operations with a predicted time, those of several commits beside each other."""
     records = [(commit(file), record) for file in files for record in file.records]
     profile = files[0].profile
+    counts = [{**row, "commit": at} for at, record in records for row in kernels(record)]
+    last = commit(files[-1])
+    newest = [row for row in counts if row["commit"] == last]
+    stacked = sum(bool(row["stack B"]) for row in newest)
+    times = [
+        {**predicted(record), "commit": at}
+        for at, record in records
+        if "predicted_likely_us" in record.metrics
+    ]
     return [
         Sheet(
             title=f"kernels, profile {profile}: counted on the launched binaries",
             name="counts",
-            frame=pd.DataFrame(
-                [{**row, "commit": at} for at, record in records for row in kernels(record)]
-            ),
+            frame=pd.DataFrame(counts),
+            says=f"At {last} {stacked} of {several(len(newest), 'compiled kernel')} keep values on a stack.",
             formats=dict.fromkeys(("instructions / pair", "/ run", "/ query"), ".1f"),
             notes=[
                 "a loop's instructions count every branch in it as taken, those of a pair none",
@@ -43,13 +52,8 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
         Sheet(
             title=f"kernels, profile {profile}: predicted on an H200, nothing measured",
             name="predicted",
-            frame=pd.DataFrame(
-                [
-                    {**predicted(record), "commit": at}
-                    for at, record in records
-                    if "predicted_likely_us" in record.metrics
-                ]
-            ),
+            frame=pd.DataFrame(times),
+            says=likely([row for row in times if row["commit"] == last]),
             formats=dict.fromkeys(("floor µs", *(f"{p} µs" for p in PREDICTED)), ".0f")
             | {f"{p} × floor": ".2f" for p in PREDICTED},
             notes=[
@@ -58,6 +62,17 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
             ],
         ),
     ]
+
+
+def likely(rows: list[dict]) -> str:
+    """The likely times over the floor by operation, at the largest number of tokens."""
+    most = max(row["tokens"] for row in rows)
+    loaded = pd.DataFrame([row for row in rows if row["tokens"] == most])
+    said = [
+        f"{operation} {between(some['likely × floor'])}"
+        for operation, some in loaded.groupby("operation", sort=False)
+    ]
+    return f"Nothing was measured; likely times over the floor of {most:,} tokens: {listed(said)}."
 
 
 def commit(file: ResultFile) -> str:

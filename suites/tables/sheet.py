@@ -3,13 +3,14 @@
 import io
 import json
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
 from pydantic import ConfigDict, Field, SkipValidation
 from tabulate import tabulate
 
-from suites.output import fitted
+from suites.output import WIDTH, fitted
 from suites.records.record import Model
 from suites.records.store import write_text
 
@@ -26,6 +27,7 @@ class Sheet(Model):
     title: str
     name: str = Field(default="", description="told apart by it where a suite has several tables")
     frame: SkipValidation[pd.DataFrame]
+    says: str = Field(description="one sentence: what the rows show")
     formats: dict[str, str] = {}
     notes: list[str] = []
     brief: list[str] = []
@@ -37,9 +39,8 @@ class Sheet(Model):
     def markdown(self) -> str:
         """The whole table with its title and notes."""
         notes = "".join(f"\n- {note}" for note in self.notes)
-        return f"# {self.title}\n\n{self.body(list(self.frame.columns))}\n" + (
-            f"{notes}\n" if notes else ""
-        )
+        body = self.body(list(self.frame.columns))
+        return f"# {self.title}\n\n{body}\n\n{self.says}\n" + (f"{notes}\n" if notes else "")
 
     def printed(self, wide: bool) -> str:
         """For a terminal: the columns that matter, within its width; with `wide`, the whole table."""
@@ -53,20 +54,21 @@ class Sheet(Model):
             *self.notes,
             *([f"--wide and the files show too: {', '.join(more)}"] if more else []),
         ]
-        return f"# {self.title}\n\n{table}\n\n" + "".join(f"- {note}\n" for note in notes)
+        listed = "".join(f"- {note}\n" for note in notes)
+        return f"# {self.title}\n\n{table}\n\n{fill(self.says, WIDTH)}\n\n{listed}"
 
     def data(self) -> dict[str, Any]:
         """The whole table for --json, with full numbers; what is no number in a column of numbers is null."""
         rows = json.loads(self.frame.to_json(orient="records"))
-        return {"title": self.title, "notes": self.notes, "rows": rows}
+        return {"title": self.title, "says": self.says, "notes": self.notes, "rows": rows}
 
     def body(self, columns: list[str]) -> str:
         """Markdown of some columns; README.md shows those of `brief`."""
         return self.drawn("pipe", columns)
 
     def latex(self) -> str:
-        """A `tabular` with the rules of booktabs; the notes precede it as comments."""
-        notes = "".join(f"% {line}\n" for line in [self.title, *self.notes])
+        """A `tabular` with the rules of booktabs; sentence and notes precede it as comments."""
+        notes = "".join(f"% {line}\n" for line in [self.title, self.says, *self.notes])
         return f"{notes}{self.drawn('latex_booktabs', list(self.frame.columns))}\n"
 
     def drawn(self, form: str, columns: list[str]) -> str:

@@ -8,6 +8,7 @@ from suites.errors import UserError
 from suites.records.budget import Budget
 from suites.records.names import CONTROLS, row_words
 from suites.records.record import Record, ResultFile
+from suites.tables.sentences import between, counted, several
 from suites.tables.sheet import Sheet
 
 FORMATS = {
@@ -60,11 +61,26 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
     whole = Sheet(
         title=f"{files[0].suite}, profile {files[0].profile}",
         frame=rows[shown].reset_index(drop=True),
+        says=fastest(rows),
         formats=FORMATS,
         terminal=["group", "row", "median ms", "× dense", "× best", "peak MiB", "status"],
         notes=notes(files, rows),
     )
     return [whole]
+
+
+def fastest(rows: pd.DataFrame) -> str:
+    """Which row is the fastest of how many groups, and where PEER stands against dense."""
+    done = rows[(rows["status"] == "ok") & (rows["repeat"] == 0) & (rows["group"] != "controls")]
+    if done.empty:
+        return "No cell was timed to its end."
+    groups = done.groupby(["run", "group"], sort=False)["median ms"]
+    won = counted(done.loc[groups.idxmin(), "row"])
+    said = f"The fastest of {several(groups.ngroups, 'group')}: {won}"
+    ours = done.loc[(done["row"] == "peer auto") & done["× dense"].notna(), "× dense"].astype(float)
+    if ours.empty:
+        return f"{said}."
+    return f"{said}; peer auto takes {between(ours)} times as long as dense."
 
 
 def mismatches(group: pd.DataFrame) -> dict[str, float]:

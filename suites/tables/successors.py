@@ -11,6 +11,7 @@ from suites.records.cells import Cell
 from suites.records.record import ResultFile
 from suites.registry import load
 from suites.tables.arms import form_of, sheet
+from suites.tables.sentences import of_peer, several
 from suites.tables.sheet import Sheet
 
 PEER = "peer"
@@ -28,10 +29,12 @@ def methods(files: list[ResultFile]) -> Sheet:
     cells = arms(files, form_of(files[0].suite).comparison)
     first = cells.drop_duplicates("method").sort_values("loss")
     peer = by_seed(first.loc[first["method"] == PEER, "cell"].iloc[0])
-    rows = []
+    rows, differences = [], {}
     for _, row in first.iterrows():
         gaps = paired(peer, by_seed(row["cell"])) if row["method"] != PEER else []
         found = interval(gaps) if gaps else None
+        if found is not None:
+            differences[row["method"]] = found
         rows.append(
             {
                 "method": row["method"],
@@ -45,6 +48,7 @@ def methods(files: list[ResultFile]) -> Sheet:
         title=f"{files[0].suite}, profile {files[0].profile}: PEER less each method",
         name="methods",
         frame=pd.DataFrame(rows),
+        says=of_peer(differences) if differences else "One method alone.",
         formats={"loss": ".3f", "PEER less it": "+.3f", "±": ".3f"},
         brief=["method", "PEER less it", "±"],
         notes=[
@@ -74,10 +78,16 @@ def laws(files: list[ResultFile]) -> Sheet:
         if row["method"] in SHARED
         for predicted in predictions(mixture(row["cell"]))
     ]
+    within = [row for row in rows if not row["remark"]]
+    near = [row for row in within if row["low"] <= row["predicted (nats)"] <= row["high"]]
     return Sheet(
         title=f"{files[0].suite}, profile {files[0].profile}: gaps to dense by scaling laws",
         name="laws",
         frame=pd.DataFrame(rows),
+        says=f"Of {several(len(rows), 'prediction')} {len(within)} are within their law's range, and the "
+        f"interval of what was measured holds {len(near)} of these."
+        if within
+        else f"This scale is within the range of no law: none of {several(len(rows), 'prediction')} is made.",
         formats=dict.fromkeys(("predicted (nats)", "measured (nats)", "low", "high"), "+.4f"),
         notes=[
             "predicted: between compute-optimal models; measured: in one backbone at one budget",

@@ -7,6 +7,7 @@ import pandas as pd
 from suites.analysis.curves import Curve, curves
 from suites.records.record import ResultFile
 from suites.tables.isoflop import published_beside
+from suites.tables.sentences import counted, listed, several
 from suites.tables.sheet import Sheet
 from suites.tables.training import described
 
@@ -92,6 +93,7 @@ def perplexities(title: str, curves: list[Curve], notes: list[str]) -> Sheet:
         title=f"{title}: perplexity per token",
         name="perplexity",
         frame=frame,
+        says=lowest(frame),
         formats={"budget": ".2g", "parameters": ",.0f"} | dict.fromkeys(numbers, ".2f"),
         brief=[
             "method",
@@ -100,6 +102,18 @@ def perplexities(title: str, curves: list[Curve], notes: list[str]) -> Sheet:
         ],
         notes=notes,
     )
+
+
+def lowest(frame: pd.DataFrame) -> str:
+    """Who has the lowest perplexity on how many texts, by budget."""
+    texts = [name for name in SETS.values() if frame[name].notna().any()]
+    if not texts:
+        return "No text was given to evaluate on."
+    said = [
+        f"at {budget:.2g} FLOPs for {counted(rows.loc[rows[name].idxmin(), 'method'] for name in texts)}"
+        for budget, rows in frame.groupby("budget")
+    ]
+    return f"Perplexity is lowest {listed(said)} of {len(texts)} texts."
 
 
 def details(title: str, curves: list[Curve], notes: list[str]) -> Sheet:
@@ -130,10 +144,18 @@ def details(title: str, curves: list[Curve], notes: list[str]) -> Sheet:
             )
     columns = [*about(curves[0]), "text", "tokens", "loss (nats/token)", "± (std)", "perplexity"]
     columns += ["bits/byte", "last word right", "paper: perplexity", "commit"]
+    frame = pd.DataFrame(rows, columns=columns)
+    right = frame.dropna(subset=["last word right"]).sort_values("last word right")
+    answered = (
+        f"at most {right['last word right'].iloc[-1]:.1%} of last words are right"
+        if len(right)
+        else "none asks for a last word"
+    )
     return Sheet(
         title=f"{title}: every text",
         name="texts",
-        frame=pd.DataFrame(rows, columns=columns),
+        frame=frame,
+        says=f"{several(frame['text'].nunique(), 'text')}; {answered}.",
         formats={
             "budget": ".2g",
             "parameters": ",.0f",

@@ -5,6 +5,7 @@ import pandas as pd
 from suites.errors import UserError
 from suites.records.budget import Budget
 from suites.records.record import ResultFile, digest
+from suites.tables.sentences import of_trials
 from suites.tables.sheet import Sheet
 
 FORMATS = {
@@ -83,6 +84,7 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
         Sheet(
             title=f"{files[0].suite}, profile {files[0].profile}",
             frame=rows[order],
+            says=of_trials(rows, ("learning rate", "table rate", "table rates")),
             formats=FORMATS,
             brief=BRIEF,
             measured=["tokens/s", "peak MiB"],

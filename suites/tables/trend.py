@@ -10,6 +10,7 @@ from suites.analysis.trend import UNIT_FLOPS, Difference, Line, differences, law
 from suites.records.published import table1
 from suites.records.record import ResultFile
 from suites.tables.isoflop import troubles
+from suites.tables.sentences import listed, of_peer
 from suites.tables.sheet import Sheet
 from suites.tables.training import described
 
@@ -64,10 +65,18 @@ def at_budgets(
             )
     signed = dict.fromkeys(("peer − method", "low", "high"), "+.4f")
     plain = dict.fromkeys(("peer (nats/token)", "method (nats/token)", "± (std)"), ".4f")
+    largest = max(one.budget_flops for differing in by_other.values() for one in differing)
+    there = {
+        other: one.interval
+        for other, differing in by_other.items()
+        for one in differing
+        if one.budget_flops == largest
+    }
     return Sheet(
         title=f"{title}: PEER less each method at its compute-optimal size",
         name="differences",
         frame=pd.DataFrame(rows),
+        says=f"At {largest:.2g} FLOPs, each at its best size, {of_peer(there)}",
         formats={"budget": ".2g", "steps": ",.0f", **signed, **plain},
         brief=["method", "budget", "steps", "seeds", "peer − method", "low", "high"],
         notes=[
@@ -90,6 +99,15 @@ def trends(title: str, by_other: dict[str, list[Difference]]) -> Sheet | None:
         title=f"{title}: the trend of each difference",
         name="trend",
         frame=pd.DataFrame(rows),
+        says="With ten times the compute PEER less "
+        + listed(
+            [
+                f"{row['method']} moves by {row['nats per decade']:+.3f} nats "
+                f"({row['low']:+.3f} … {row['high']:+.3f})"
+                for row in rows
+            ]
+        )
+        + "; where the interval holds 0, it may not move.",
         formats=dict.fromkeys(signed, "+.4f") | dict.fromkeys(zero, ".1e") | {"decades": ".1f"},
         brief=["method", "decades", "nats per decade", "low", "high", "zero at", *columns],
         notes=[
@@ -149,10 +167,16 @@ def laws(title: str, found: list[Curve]) -> Sheet | None:
             )
     if not rows:
         return None
+    frame = pd.DataFrame(rows).set_index("method", drop=False)
+    lowest = [
+        f"{frame[f'loss at {budget:.0e}'].idxmin()}'s at {budget:.0e} FLOPs"
+        for budget in PAPER_FLOPS
+    ]
     return Sheet(
         title=f"{title}: a scaling law per method",
         name="laws",
-        frame=pd.DataFrame(rows),
+        frame=frame,
+        says=f"By these laws, extrapolated, the lowest loss is {listed(lowest)}.",
         formats=dict.fromkeys([c for c in rows[0] if c not in ("method", "budgets")], ".4f"),
         brief=list(rows[0]),
         notes=[
