@@ -18,7 +18,6 @@ from functools import partial
 from suites.language_model.case import Backbone
 from suites.paper import methods
 from suites.paper.isoflop import PROFILES as ISOFLOP
-from suites.paper.isoflop import TUNED as ISOFLOP_TUNED
 from suites.paper.isoflop import ladder, like
 from suites.sweep import experiment
 from suites.sweep.command import training_command
@@ -41,8 +40,19 @@ def arms(rates: methods.Rates, up: float, down: float, power: float) -> tuple[Ar
 
 
 NARROW, WIDE = ladder(128, 16, (2, 32), (3, 64))
-# Where `tuning_trend` starts from: what `tuning_isoflop` found at width 32, PEER's tables apart.
-STARTED = arms(ISOFLOP_TUNED, up=4.0, down=0.1, power=-0.5)
+# What suite `tuning_trend` found at profile desk, PEER's tables apart.
+TUNED = arms(
+    methods.Rates(
+        dense=(1.2e-2, 1.0),
+        expert_choice=(1e-2, 1.0),
+        topk_moe=(6e-3, 1.0),
+        pkm=(8e-3, 1.5),
+        peer=(8e-3, 1.0),
+    ),
+    up=1.5,
+    down=0.03,
+    power=-0.5,
+)
 
 PROFILES = {
     "smoke": climbing(ISOFLOP["smoke"], {b: ladder(32, 8, (2, 16)) for b in (1e9, 2e9, 4e9)}),
@@ -52,7 +62,7 @@ PROFILES = {
     ),
     # Hours of one core: read prose with --data and --held-out.
     "desk": climbing(
-        like("tiny", arms=STARTED, batches={1e11: 2, 5e11: 2, 2e12: 4, 1e13: 8, 1e14: 16}),
+        like("tiny", arms=TUNED, batches={1e11: 2, 5e11: 2, 2e12: 4, 1e13: 8, 1e14: 16}),
         {
             1e11: ladder(128, 8, (2, 16), (2, 24), (2, 32), (2, 48)),
             5e11: ladder(128, 8, (2, 24), (2, 32), (2, 48), (3, 64)),

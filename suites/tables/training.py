@@ -25,6 +25,7 @@ FORMATS = {
     "peak MiB": ",.0f",
 }
 
+RATES = ("learning rate", "table rate", "table rates")
 BRIEF = [
     "method",
     "parameters",
@@ -84,9 +85,12 @@ def sheets(files: list[ResultFile]) -> list[Sheet]:
         Sheet(
             title=f"{files[0].suite}, profile {files[0].profile}",
             frame=rows[order],
-            says=of_trials(rows, ("learning rate", "table rate", "table rates")),
+            says=of_trials(rows, RATES),
             formats=FORMATS,
             brief=BRIEF,
+            terminal=[*BRIEF[:1], *RATES, *BRIEF[1:]]
+            if len(rows) > rows["method"].nunique()
+            else [],
             measured=["tokens/s", "peak MiB"],
             notes=notes(finished)
             + [f"{r.method}, seed {r.seed}: {r.status}, {r.reason}" for r in failed.itertuples()],

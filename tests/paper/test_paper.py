@@ -9,7 +9,7 @@ from suites.beyond import successors, tuning_successors
 from suites.figures import FIGURES
 from suites.language_model.decoder import Decoder
 from suites.measure.meta import on_meta
-from suites.paper import isoflop, methods, router_flops, tuning
+from suites.paper import compute_trend, isoflop, methods, router_flops, tuning
 from suites.records.store import Store
 from suites.registry import load
 from suites.sweep.plan import UNREAD, Rates, plan
@@ -51,6 +51,24 @@ def test_learning_rates_are_the_best_trials(suite: str, arm) -> None:
             losses.setdefault((rates["learning_rate"], rates["table_rate"]), []).append(loss)
     best = min(losses, key=lambda rates: sum(losses[rates]))
     assert (arm.optimization.learning_rate, arm.optimization.table_rate) == best
+
+
+def test_rates_of_the_trend_are_the_best_trials() -> None:
+    """The suite that shows effect against compute takes what was found at the narrow width."""
+    files = Store(ROOT / "results").files("records", "tuning_trend-desk/*.json")
+    _, results = max(files, key=lambda found: found[0])
+    for arm in compute_trend.TUNED:
+        losses: dict[str, list[float]] = {}
+        for record in results.records:
+            if record.case["layer"] == arm.layer:
+                rates = record.case["optimization"]
+                key = repr((rates["learning_rate"], rates.get("table_rates", {})))
+                losses.setdefault(key, []).append(float(record.metrics["validation_loss_nats"]))
+        best = min(losses, key=lambda rates: sum(losses[rates]))
+        own = arm.optimization.table_rates or (
+            {"values": arm.optimization.table_rate} if arm.layer == "pkm" else {}
+        )
+        assert repr((arm.optimization.learning_rate, own)) == best
 
 
 def test_the_tuning_table_has_a_row_per_trial(suites, tmp_path: Path) -> None:
