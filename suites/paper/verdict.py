@@ -26,8 +26,8 @@ EQUAL = {
     "equal_time": "equal time",
     "equal_parameters": "equal parameters and FLOPs",
 }
-OPTIMA, SPEED = "isoflop", "layer_speed"
-SUITES = (*EQUAL, OPTIMA, SPEED)
+OPTIMA, TREND, SPEED = "isoflop", "compute_trend", "layer_speed"
+SUITES = (*EQUAL, OPTIMA, TREND, SPEED)
 
 
 class Line(NamedTuple):
@@ -42,8 +42,8 @@ class Line(NamedTuple):
 def lines(files: Mapping[str, Sequence[ResultFile]]) -> list[Line]:
     """One per sense of equality that `files` (by suite) have records of; of several the last."""
     last = {suite: some[-1] for suite, some in files.items() if suite in SUITES and some}
-    found = [*at_optima(last[OPTIMA])] if OPTIMA in last else []
-    return found + [of_arms(suite, last[suite]) for suite in EQUAL if suite in last]
+    optima = [line for suite in (OPTIMA, TREND) if suite in last for line in at_optima(last[suite])]
+    return optima + [of_arms(suite, last[suite]) for suite in EQUAL if suite in last]
 
 
 def sheet(profile: str, files: Mapping[str, Sequence[ResultFile]]) -> Sheet | None:

@@ -196,9 +196,22 @@ def publish(store: Store, files: list[ResultFile], wanted: list[str]) -> Path:
     try:
         write(path, results, replace=False)
     except FileExistsError:
-        if read(path) != results:
-            raise UserError(
-                f"{path} exists and holds other numbers; a record is never replaced silently: "
-                "delete it first"
-            ) from None
+        extend(path, results)
     return path
+
+
+def extend(path: Path, results: ResultFile) -> None:
+    """Adds what `results` has beyond the record at `path`, which are both of one commit and machine.
+
+    Raises UserError where they hold other numbers for one case.
+    """
+    known = read(path)
+    held = {record.case_id: record for record in known.records}
+    same = (known.code, known.environment) == (results.code, results.environment)
+    if not same or any(held.get(r.case_id, r) != r for r in results.records):
+        raise UserError(
+            f"{path} exists and holds other numbers; a record is never replaced silently: "
+            "delete it first"
+        )
+    if more := [record for record in results.records if record.case_id not in held]:
+        write(path, known.model_copy(update={"records": [*known.records, *more]}))

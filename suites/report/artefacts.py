@@ -31,11 +31,12 @@ TABLES = {
 CAPTION = "Points are means over seeds with ± one standard deviation; a point leads to its runs."
 
 
-def view(sources: Sources, profile: str, sheets: Mapping[tuple[str, str], Sheet]) -> View:
-    """`sheets` by suite and name, of one profile."""
+def view(sources: Sources, sheets: Mapping[tuple[str, str], Sheet]) -> View:
+    """`sheets` by suite and name, each of the largest scale of its suite."""
     blocks: list = []
     for (suite, name), title in TABLES.items():
-        if (suite, name) not in sheets:
+        profile = sources.scale_of(suite)
+        if profile is None or (suite, name) not in sheets:
             continue
         blocks += drawn(suite, title, sources.of(suite, profile))
         sheet = sheets[suite, name]

@@ -47,8 +47,8 @@ class Sense(NamedTuple):
         return of_peer({gap.name: gap.found for gap in self.gaps})
 
 
-def senses(sources: Sources, profile: str) -> list[Sense]:
-    """Of the records of one profile."""
+def senses(sources: Sources) -> list[Sense]:
+    """Of each suite's records at its largest scale."""
     return [
         Sense(
             line,
@@ -63,7 +63,7 @@ def senses(sources: Sources, profile: str) -> list[Sense]:
                 for method, found in line.gaps.items()
             ],
         )
-        for line in lines(sources.by_suite(profile))
+        for line in lines(sources.largest())
         if line.gaps
     ]
 

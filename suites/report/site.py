@@ -39,27 +39,30 @@ def site(store: Store, repository: Repository, sheets: Sheets) -> dict[str, byte
 
 def index(sources: Sources, repository: Repository, sheets: Sheets) -> str:
     commit = repository.head()
-    profile = most_trained(sources)
-    found = senses(sources, profile)
+    found = senses(sources)
     verdict_blocks = [forest(found)] if found else []
-    own = {(suite, name): sheet for (suite, p, name), sheet in sheets.items() if p == profile}
+    largest = {suite: sources.scale_of(suite) for suite, _, _ in sheets}
+    shown = {
+        (suite, name): sheet
+        for (suite, profile, name), sheet in sheets.items()
+        if profile == largest[suite]
+    }
     views = [
-        artefacts.view(sources, profile, own),
-        trade.view(sources, profile),
+        artefacts.view(sources, shown),
+        trade.view(sources),
         claimed(sources, sheets),
         speed.view(sources, sheets),
         neighbours.view(sources, repository),
         levels.view(sources, repository),
-        *rest(sources, sheets, profile),
+        *rest(sources, sheets, largest),
         every_record(sources),
     ]
     return template("index.html").render(
         title="PEER, measured",
-        profile=profile,
         senses=found,
         answer=answer(found),
         scale=scale(found) if found else "",
-        times=step_times(sources, profile),
+        times=step_times(sources),
         views=[view for view in views if view is not None],
         gpus=sources.gpus,
         records=len(sources.measured),
@@ -69,11 +72,12 @@ def index(sources: Sources, repository: Repository, sheets: Sheets) -> str:
     )
 
 
-def step_times(sources: Sources, profile: str) -> list[dict[str, str]]:
+def step_times(sources: Sources) -> list[dict[str, str]]:
     """PEER's time of a training step over each method's, as the verdict has them."""
-    own = sources.of(verdict.SPEED, profile)
-    if not own:
+    profile = sources.scale_of(verdict.SPEED)
+    if profile is None:
         return []
+    own = sources.of(verdict.SPEED, profile)
     return [
         {
             "name": METHODS[method][0],
@@ -108,23 +112,11 @@ def forest(found: list[Sense]) -> Chart:
     )
 
 
-def most_trained(sources: Sources) -> str:
-    """The profile with the most training FLOPs in one run; the verdict is of it."""
-    spent = {
-        one.file.profile: max(
-            float(record.case.get("budget_flops") or 0) for record in one.file.records
-        )
-        for one in sorted(sources.measured, key=lambda one: one.file.profile)
-        if one.file.records
-    }
-    return max(spent, key=lambda profile: spent[profile], default="tiny")
-
-
-def rest(sources: Sources, sheets: Sheets, shown: str) -> Iterator[View]:
-    """Every table that no other view shows, folded; the view of the paper is of profile `shown`."""
+def rest(sources: Sources, sheets: Sheets, largest: Mapping[str, str | None]) -> Iterator[View]:
+    """Every table that no other view shows, folded; beside the paper stand the `largest` profiles."""
     grids = []
     for (suite, profile, name), sheet in sheets.items():
-        beside_the_paper = profile == shown and (suite, name) in artefacts.TABLES
+        beside_the_paper = profile == largest[suite] and (suite, name) in artefacts.TABLES
         if not beside_the_paper and suite not in (*SPEED_SUITES, "claims", "verdict"):
             id = "-".join(filter(None, (suite, profile, name)))
             made = of_sheet(id, sheet, sources.linker(suite, profile))

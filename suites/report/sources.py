@@ -127,12 +127,23 @@ class Sources:
 
         return link
 
-    def by_suite(self, profile: str) -> dict[str, list[ResultFile]]:
-        found: dict[str, list[ResultFile]] = {}
-        for one in self.measured:
-            if one.file.profile == profile:
-                found.setdefault(one.file.suite, []).append(one.file)
-        return found
+    def scale_of(self, suite: str) -> str | None:
+        """The profile at which `suite` has its record with the most training FLOPs in one run."""
+        spent = {
+            one.file.profile: max(float(r.case.get("budget_flops") or 0) for r in one.file.records)
+            for one in sorted(self.measured, key=lambda one: one.file.profile)
+            if one.file.suite == suite and one.file.records
+        }
+        return max(spent, key=lambda profile: spent[profile], default=None)
+
+    def largest(self) -> dict[str, list[ResultFile]]:
+        """The records of each suite at its largest scale."""
+        suites = dict.fromkeys(one.file.suite for one in self.measured)
+        return {
+            suite: [one.file for one in self.of(suite, profile)]
+            for suite in suites
+            if (profile := self.scale_of(suite)) is not None
+        }
 
 
 def anchor(digest: str) -> str:

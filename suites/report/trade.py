@@ -26,11 +26,12 @@ COSTS = {
 }
 
 
-def view(sources: Sources, profile: str) -> View | None:
+def view(sources: Sources) -> View | None:
     """Of the isoFLOP ladders, which hold every method at several sizes and budgets; None without them."""
-    own = sources.of(OPTIMA, profile)
-    if not own:
+    profile = sources.scale_of(OPTIMA)
+    if profile is None:
         return None
+    own = sources.of(OPTIMA, profile)
     found = [row(own[-1], key, cell) for key, cell in own[-1].cells.items() if cell.finished]
     frame = pd.DataFrame(found)
     for cost in COSTS:

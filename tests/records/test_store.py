@@ -214,6 +214,21 @@ def test_publish(tmp_path: Path) -> None:
     assert read(path).records == methods()
 
 
+def test_a_record_grows_by_what_the_same_code_adds(tmp_path: Path) -> None:
+    """Budgets of one profile are run, and published, one after another."""
+    first, later = methods(), [training("moe", seed, 1.0) for seed in range(2)]
+    store = Store(tmp_path)
+    path = publish(store, [single(r) for r in first], [r.case_id for r in first])
+    assert publish(store, [single(r) for r in later], [r.case_id for r in later]) == path
+    assert read(path).records == [*first, *later]
+    mixed = [*later, training("moe", 2, 1.5), training("dense", 0, 9.0)]
+    with pytest.raises(UserError, match="holds other numbers"):
+        publish(store, [single(r) for r in mixed], [r.case_id for r in mixed])
+    elsewhere = [single(training("moe", 3, 1.0), environment=environment(cpu="another"))]
+    assert publish(store, elsewhere, [elsewhere[0].records[0].case_id]) != path
+    assert read(path).records == [*first, *later]
+
+
 def test_publish_says_what_is_missing(tmp_path: Path) -> None:
     files = [single(record) for record in methods()]
     wanted = [*(record.case_id for record in methods()), training("moe", 0, 1.0).case_id]

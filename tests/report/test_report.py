@@ -55,6 +55,25 @@ def made(lab: Lab) -> dict[str, str]:
     return pages(lab)
 
 
+def test_each_suite_is_shown_at_its_largest_scale(lab: Lab) -> None:
+    """A profile that holds one suite hid those that only smaller profiles have."""
+    commit = lab.commit()
+    lab.measure(commit, [run(layer, seed) for layer in LOSSES for seed in range(3)])
+    small = [run(layer, seed) for layer in ("dense", "peer") for seed in range(3)]
+    lab.measure(commit, small, suite="equal_time", profile="smoke")
+    sources = Sources(lab.store, Repository(lab.root))
+    assert sources.scale_of("equal_time") == "smoke"
+    assert sources.scale_of("methods") == "tiny"
+    assert sources.scale_of("keys") is None
+    assert {suite: len(files) for suite, files in sources.largest().items()} == {
+        "methods": 1,
+        "equal_time": 1,
+    }
+    words = pages(lab)["index.html"]
+    assert "equal FLOPs, one size" in words
+    assert "equal time" in words
+
+
 def pages(lab: Lab) -> dict[str, str]:
     found = site(lab.store, Repository(lab.root), dict(tables_of(lab.store)))
     return {path: content.decode() for path, content in found.items()}
