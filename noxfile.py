@@ -157,7 +157,7 @@ def hub(session: nox.Session) -> None:
 
 @nox.session
 def newcomer(session: nox.Session) -> None:
-    """Walk the README from a fresh clone: its commands, the wheel in a decoder, the export read back."""
+    """Walk the README from a fresh clone: its commands, the wheel in a decoder, report and export."""
     clone = Path(session.create_tmp()).resolve() / "clone"
     shutil.rmtree(clone, ignore_errors=True)
     session.run("git", "clone", "--quiet", str(Path.cwd()), str(clone), external=True)
@@ -171,6 +171,8 @@ def newcomer(session: nox.Session) -> None:
     ]
     session.run(clean, "-m", "pip", "install", *CONSTRAINTS, *transformers, external=True)
     session.run(clean, "-I", "tests/examples.py", "README.md", "docs/layer.md", external=True)
+    session.run("nox", "-s", "report")
+    session.run(suites, "tests/followed.py", "results/report", external=True)
     session.run(suites, "-m", "suites", "export", external=True)
     read = "import pandas; print(pandas.read_parquet('dist/results/results.parquet'))"
     session.run(suites, "-c", read, external=True)

@@ -12,6 +12,10 @@ from suites.errors import UserError
 MAX_SHARE = 0.05  # of the time may go into writing: a large model is saved less often
 
 
+class Stopped(BaseException):
+    """Ends a run that was told to end: no failure, so it has no record."""
+
+
 class Checkpoint:
     """The checkpoint file of one run.
 
@@ -24,6 +28,14 @@ class Checkpoint:
         self.path, self.interval_s = path, interval_s
         self.last = time.monotonic()
         self.write_s = 0.0
+        self.training = False  # between steps there is something to save
+        self.stopping = False
+
+    def stop(self, *_: object) -> None:
+        """A signal's handler: a run in training saves after its present step and ends, others end at once."""
+        self.stopping = True
+        if not self.training:
+            raise Stopped
 
     def due(self) -> bool:
         return time.monotonic() - self.last >= max(self.interval_s, self.write_s / MAX_SHARE)

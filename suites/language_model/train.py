@@ -15,7 +15,7 @@ from torch import Tensor
 from suites.errors import UserError
 from suites.language_model.batches import Batches
 from suites.language_model.case import Optimization, TrainingCase
-from suites.language_model.checkpoint import Checkpoint
+from suites.language_model.checkpoint import Checkpoint, Stopped
 from suites.language_model.decoder import Decoder
 from suites.language_model.evaluate import evaluate, evaluate_set, logits_of, usage_now
 from suites.language_model.usage import points
@@ -38,7 +38,8 @@ def train(
 ) -> Record:
     """Runs `case` to its end, from where `checkpoint` left off; `sets` are those of the case, in order.
 
-    A loss that is not finite ends a run as "diverged".
+    A loss that is not finite ends a run as "diverged". Raises Stopped, with a checkpoint written, where
+    that was told to stop.
     """
     torch.manual_seed(case.seed)
     torch.set_num_threads(case.threads)
@@ -62,12 +63,18 @@ def train(
 
     model.train()
     clock = Clock(curve)
+    if checkpoint is not None:
+        checkpoint.training = True
     for step in range(curve.steps, steps):
         share = schedule(step, steps, case.optimization)
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * share
         loss = training_step(loss_of, model, optimizer, batches(step), case)
         curve.steps = step + 1
+        if checkpoint is not None and checkpoint.stopping:
+            clock.read()
+            checkpoint.save(kept(curve, model, optimizer))
+            raise Stopped
         if step % every == 0 or curve.steps in looks:
             curve.report(step + 1, loss.item())
             clock.read()
@@ -80,6 +87,8 @@ def train(
             if checkpoint is not None and checkpoint.due():
                 checkpoint.save(kept(curve, model, optimizer))
                 clock.skip()
+    if checkpoint is not None:
+        checkpoint.training = False
     metrics: dict[str, float | int | str | None] = {
         **shape(model, case),
         "steps": steps,

@@ -40,10 +40,18 @@ class Line(NamedTuple):
 
 
 def lines(files: Mapping[str, Sequence[ResultFile]]) -> list[Line]:
-    """One per sense of equality that `files` (by suite) have records of; of several the last."""
+    """One per sense of equality that `files` (by suite) have records of, and one per budget where sizes
+    are each method's best; of several files the last, and the last that has the budget."""
     last = {suite: some[-1] for suite, some in files.items() if suite in SUITES and some}
-    optima = [line for suite in (OPTIMA, TREND) if suite in last for line in at_optima(last[suite])]
-    return optima + [of_arms(suite, last[suite]) for suite in EQUAL if suite in last]
+    optima = {
+        (suite, line.budget_flops): line
+        for suite in (OPTIMA, TREND)
+        for file in files.get(suite, ())
+        for line in at_optima(file)
+    }
+    return [optima[key] for key in sorted(optima)] + [
+        of_arms(suite, last[suite]) for suite in EQUAL if suite in last
+    ]
 
 
 def sheet(profile: str, files: Mapping[str, Sequence[ResultFile]]) -> Sheet | None:

@@ -1,6 +1,6 @@
 """All pages of the report, by their path in its folder: an index in views, and a page for each record."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from suites.figures.style import METHODS
@@ -14,7 +14,7 @@ from suites.report.claimed import view as claimed
 from suites.report.grid import of_rows, of_sheet
 from suites.report.headline import Sense, answer, powers, scale, senses
 from suites.report.record import page
-from suites.report.sources import Sources, machine, word
+from suites.report.sources import Source, Sources, machine, word
 from suites.report.templates import template
 from suites.report.view import Chart, View
 from suites.tables.sheet import Sheet
@@ -22,6 +22,7 @@ from suites.tables.sheet import Sheet
 HERE = Path(__file__).parent
 VENDOR = ("tabulator.min.js", "tabulator_simple.min.css", "TABULATOR_LICENSE")
 OWN = ("report.css", "report.js")
+MOST_ROWS = 500  # of a table on the first page; a longer one shows its newest commit
 Sheets = Mapping[tuple[str, str, str], Sheet]  # by suite, profile and name
 
 
@@ -119,7 +120,9 @@ def rest(sources: Sources, sheets: Sheets, largest: Mapping[str, str | None]) ->
         beside_the_paper = profile == largest[suite] and (suite, name) in artefacts.TABLES
         if not beside_the_paper and suite not in (*SPEED_SUITES, "claims", "verdict"):
             id = "-".join(filter(None, (suite, profile, name)))
-            made = of_sheet(id, sheet, sources.linker(suite, profile))
+            made = of_sheet(
+                id, newest(sheet, sources.of(suite, profile)), sources.linker(suite, profile)
+            )
             grids.append(made.model_copy(update={"folded": True}))
     if grids:
         yield View(
@@ -129,6 +132,17 @@ def rest(sources: Sources, sheets: Sheets, largest: Mapping[str, str | None]) ->
             "Every point, ablations, budgets, tuning and kernels.",
             grids,
         )
+
+
+def newest(sheet: Sheet, own: Sequence[Source]) -> Sheet:
+    """A long table without the rows of older commits, which stand on the pages of their records."""
+    frame = sheet.frame
+    if len(frame) <= MOST_ROWS or "commit" not in frame or not own or not own[-1].file.code:
+        return sheet
+    commit = (own[-1].file.code.commit or "")[:12]
+    rows = frame[frame["commit"].str.startswith(commit)].reset_index(drop=True)
+    left_out = f"{len(frame) - len(rows):,} rows of older commits are on the pages of their records"
+    return sheet.model_copy(update={"frame": rows, "notes": [*sheet.notes, left_out]})
 
 
 def every_record(sources: Sources) -> View:

@@ -63,7 +63,10 @@ class Sources:
         publications = [
             Source(path.relative_to(store.root), file) for path, file in store.files("published")
         ]
-        self.every = [one for one in self.known if one.removed_by is None] + publications
+        age = {commit: steps for steps, commit in enumerate(repository.ancestors("HEAD"))}
+        standing = [one for one in self.known if one.removed_by is None]
+        standing.sort(key=lambda one: -age.get(str(one.stands_for), len(age)))
+        self.every = standing + publications
         self.superseded = [one for one in self.known if one.removed_by is not None]
 
     def __iter__(self) -> Iterator[Source]:
@@ -81,6 +84,7 @@ class Sources:
         return [one for one in self.every if one.file.source == "measured"]
 
     def of(self, suite: str, profile: str) -> list[Source]:
+        """From the oldest commit to the newest; one that git does not know comes first."""
         return [one for one in self.every if (one.file.suite, one.file.profile) == (suite, profile)]
 
     def at(self, suite: str, profile: str, commit: str) -> Source | None:

@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +24,27 @@ import torch
 import torch._dynamo  # optimizers import it when they are made
 
 from suites.language_model.case import TrainingCase
-from suites.language_model.checkpoint import Checkpoint
+from suites.language_model.checkpoint import Checkpoint, Stopped
 from suites.language_model.train import dump, train
 from suites.records.record import Record
 from suites.text import evaluations
 from suites.text.corpus import load
 
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+ENDED = 128 + signal.SIGTERM  # exit status, as shells have it
+
+jobs: list[int] = []  # the process of the present job, if there is one
 
 
 def main(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and terminates
+    signal.signal(signal.SIGTERM, end_job)
     die_with(parent)
     for line in sys.stdin:
         job = json.loads(line)
         if sys.platform != "linux":  # elsewhere a fork may not compute; the parent starts anew
-            run(job)
+            with suppress(Stopped):
+                run(job)
             return
         status, last = forked(job)
         # A job that was killed may have left half a line.
@@ -56,24 +62,36 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
+def end_job(*_: object) -> None:
+    """Passes the order to end on to the job, which saves what it has, and ends without one."""
+    if jobs:
+        os.kill(jobs[-1], signal.SIGTERM)
+    else:
+        os._exit(ENDED)
+
+
 def forked(job: dict[str, Any]) -> tuple[int, str]:
     """Exit status of the job's process, −n for signal n, and the last line of its standard error."""
     with tempfile.TemporaryFile() as errors:
         parent = os.getpid()
         if (child := os.fork()) == 0:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            jobs.clear()
             die_with(parent)
             os.dup2(errors.fileno(), 2)
             status = 1
             try:
                 run(job)
                 status = 0
+            except Stopped:
+                status = ENDED
             except BaseException:
                 traceback.print_exc()
             finally:
                 sys.stderr.flush()
                 os._exit(status)
+        jobs.append(child)
         _, ended = os.waitpid(child, 0)
+        jobs.clear()
         errors.seek(0)
         lines = errors.read().decode(errors="replace").strip().splitlines()
         return os.waitstatus_to_exitcode(ended), lines[-1] if lines else "no message"
@@ -89,6 +107,7 @@ def run(job: dict[str, Any]) -> None:
         corpus = load(Path(job["corpus"]))
         sets = [evaluations.load(Path(folder)) for folder in job["sets"]]
         checkpoint = Checkpoint(Path(job["checkpoint"]), job["checkpoint_interval_s"])
+        signal.signal(signal.SIGTERM, checkpoint.stop)
         record = train(case, corpus, progress, sets, checkpoint)
     except (torch.OutOfMemoryError, MemoryError) as error:
         record = Record(case=dump(case), status="oom", reason=first_line(error))

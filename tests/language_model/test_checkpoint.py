@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -30,8 +31,8 @@ def corpus(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Corpus:
     return prepare(StandardLibrary(), None, Bytes())
 
 
-def worker(corpus: Corpus, checkpoint: Path) -> subprocess.Popen:
-    """A worker that writes its checkpoint at every report."""
+def worker(corpus: Corpus, checkpoint: Path, interval_s: float = 0) -> subprocess.Popen:
+    """A worker that writes its checkpoint at every report, if no interval is given."""
     case = TrainingCase(
         layer="peer",
         options=resolve_options("peer", {"experts": 256, "dim_key": 16}),
@@ -55,7 +56,8 @@ def worker(corpus: Corpus, checkpoint: Path) -> subprocess.Popen:
     )
     assert child.stdin is not None
     job = {"case": case.model_dump(mode="json"), "corpus": str(corpus.folder), "sets": []}
-    json.dump(job | {"checkpoint": str(checkpoint), "checkpoint_interval_s": 0}, child.stdin)
+    times = {"checkpoint": str(checkpoint), "checkpoint_interval_s": interval_s}
+    json.dump(job | times, child.stdin)
     child.stdin.close()
     return child
 
@@ -89,6 +91,30 @@ def test_a_killed_run_continues_bit_for_bit(corpus: Corpus, tmp_path: Path) -> N
     done, steps = result(worker(corpus, path))
     assert steps[0] > 1
     assert done == whole
+
+
+def test_a_run_that_is_told_to_end_saves_what_it_has(corpus: Corpus, tmp_path: Path) -> None:
+    """SIGTERM, as a scheduler sends it: no work is lost, however long the interval."""
+    whole, _ = result(worker(corpus, tmp_path / "whole.checkpoint"))
+    path = tmp_path / "ended.checkpoint"
+    with worker(corpus, path, interval_s=3600) as child:
+        assert child.stdout is not None
+        assert '"step": 1,' in child.stdout.readline()
+        child.terminate()
+        last = list(messages(child.stdout))[-1]
+    assert last == {"ended": 128 + signal.SIGTERM, "last": "no message"}
+    assert [one.name for one in tmp_path.glob("*ended*")] == [path.name]
+    done, steps = result(worker(corpus, path, interval_s=3600))
+    assert steps[0] > 1
+    assert done == whole
+
+
+def test_a_worker_without_a_run_ends_at_once() -> None:
+    words = [sys.executable, "-m", "suites.sweep.worker", str(os.getpid())]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, cwd=ROOT) as child:
+        time.sleep(0.2)
+        child.terminate()
+        assert child.wait(30) in (-signal.SIGTERM, 128 + signal.SIGTERM)
 
 
 def test_a_checkpoint_is_due_after_its_interval_and_seldom_when_it_takes_long(

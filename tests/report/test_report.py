@@ -74,6 +74,18 @@ def test_each_suite_is_shown_at_its_largest_scale(lab: Lab) -> None:
     assert "equal time" in words
 
 
+def test_a_long_table_shows_its_newest_commit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 records of 100 cells made a first page of 8 MB."""
+    monkeypatch.setattr("suites.report.site.MOST_ROWS", 4)
+    commits = [lab.commit(f"change {number}") for number in range(6)]
+    for commit in commits:
+        lab.measure(commit, [run(layer, 0) for layer in ("dense", "peer")], suite="tuning")
+    grid = grids(pages(lab)["index.html"])["tuning-tiny"]
+    shown = {row["cells"][grid["columns"].index("commit")] for row in grid["rows"]}
+    assert shown == {commits[-1][:12]}
+    assert "10 rows of older commits are on the pages of their records" in grid["notes"]
+
+
 def pages(lab: Lab) -> dict[str, str]:
     found = site(lab.store, Repository(lab.root), dict(tables_of(lab.store)))
     return {path: content.decode() for path, content in found.items()}
