@@ -2,6 +2,7 @@
 leads to the same place on GitHub and here.
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ html_css_files = ["guide.css"]
 html_copy_source = html_show_sourcelink = False
 pygments_style, pygments_dark_style = "friendly", "github-dark"
 highlight_language = "text"
+smartquotes_action = "De"  # dashes and dots; the quotes of "batch" are code
 
 # Docstrings are Google's, and a word between single backticks is code.
 default_role = "code"
@@ -48,32 +50,41 @@ toc_object_entries_show_parents = "hide"
 nitpick_ignore_regex = [
     ("py:.*", r"(annotated_types|collections|numpy|pydantic|torch|typing)\b.*"),
     ("py:.*", r"(Tensor|ParamsT|nn\.\w+|dict\[str)"),
-    ("py:.*", r"peer\.(counted\.Counted|optim\.\w+Step)|suites\.records\.record\.Model"),
+    ("py:.*", r"peer\.optim\.\w+Step|suites\.records\.record\.Model"),
 ]
 
 
-def fields_of(name: str) -> dict[str, Any]:
-    """Of the pydantic model with this dotted name; none where it names anything else."""
-    module, _, model = name.rpartition(".")
-    return getattr(getattr(sys.modules.get(module), model, None), "__pydantic_fields__", {})
+def fields_of(thing: object) -> dict[str, Any]:
+    """Of a pydantic model, none of anything else."""
+    return getattr(thing, "__pydantic_fields__", {})
 
 
-def describe_field(
+def shown(annotation: object) -> str:
+    """A type without the modules of its names."""
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    text = re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
+    return re.sub(r"Annotated\[(\w+), [^]]*\]", r"\1", text)
+
+
+def describe_fields(
     app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]
 ) -> None:
-    """A field of a model says what its schema says."""
-    model, _, field = name.rpartition(".")
-    if (found := fields_of(model).get(field)) is not None and found.description:
-        lines[:] = [found.description]
+    """A model lists its fields as its schema has them: type, default, description."""
+    for field, info in fields_of(thing).items():
+        default = "" if info.is_required() else f", by default ``{info.get_default()!r}``"
+        said = f": {info.description}" if info.description else ""
+        lines.append(f"- **{field}** (``{shown(info.annotation)}``{default}){said}")
+    lines.append("")
 
 
 def without_signature(
     app: Sphinx, what: str, name: str, thing: object, options: object, signature: str, returns: str
 ) -> tuple[str, str] | None:
-    """The arguments of a model are its fields, which are listed below it."""
-    return ("", "") if what == "class" and fields_of(name) else None
+    """The arguments of a model are its fields, which are listed below it, and a protocol has none."""
+    bare = fields_of(thing) or getattr(thing, "_is_protocol", False)
+    return ("", "") if what == "class" and bare else None
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("autodoc-process-docstring", describe_field)
+    app.connect("autodoc-process-docstring", describe_fields)
     app.connect("autodoc-process-signature", without_signature)

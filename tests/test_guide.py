@@ -23,7 +23,7 @@ def contents() -> list[str]:
     """What the tables of contents of the guide name."""
     trees = re.findall(r"```\{toctree\}\n(.*?)```", (DOCS / "index.md").read_text(), re.DOTALL)
     lines = [line for tree in trees for line in tree.splitlines()]
-    return [line for line in lines if line and not line.startswith(":")]
+    return [re.sub(r".*<(.*)>", r"\1", line) for line in lines if line and line[0] != ":"]
 
 
 def prose(text: str) -> str:
