@@ -80,6 +80,20 @@ def test_examples_keep_their_lines_and_their_names(tmp_path: Path) -> None:
     assert caught.traceback[-1].lineno == 10  # counted from 0
 
 
+def test_every_public_name_is_in_the_reference() -> None:
+    import peer
+    from peer import optim
+
+    reference = (DOCS / "api.md").read_text()
+    public = {f"peer.{name}" for name in peer.__all__ if name != "__version__"}
+    public |= {
+        f"peer.optim.{name}"
+        for name, thing in vars(optim).items()
+        if isinstance(thing, type) and issubclass(thing, optim.RowOptimizer)
+    }
+    assert not [name for name in public if not re.search(rf":: {name}$", reference, re.MULTILINE)]
+
+
 def shown(page: str, record: str) -> list[list[str]]:
     """The rows of the table that follows the link to `record`, its header first."""
     text = (DOCS / page).read_text().split(f"[{record}]")[1]

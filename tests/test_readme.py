@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -96,6 +98,18 @@ def test_commands_parse(command: str) -> None:
         parse(main, words_of(command))
     except click.MissingParameter:
         assert command in (ROOT / LISTED).read_text()
+
+
+@pytest.mark.parametrize("command", [c for c in dict.fromkeys(COMMANDS) if c[:3] in ("pip", "pyt")])
+def test_what_is_installed_or_tested_exists(command: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    tool, *words = shlex.split(command)
+    extras = [extra for word in words for extra in re.findall(r"^\.\[(.*)\]$", word)]
+    assert set(extras) <= set(project["project"]["optional-dependencies"])
+    after = dict(pairwise(words))
+    assert after.get("--group", "test") in project["dependency-groups"]
+    named = {after.get("--constraint", "."), *(words[:1] if tool == "pytest" else ())}
+    assert all((ROOT / path).exists() for path in named)
 
 
 def test_a_command_that_does_not_parse_is_found() -> None:
