@@ -124,6 +124,15 @@ def report(session: nox.Session) -> None:
     session.run("python", "-m", "suites", "report", *session.posargs)
 
 
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the guide of docs/ into dist/guide, warnings being errors, and say where it lies; no network."""
+    prepare(session, "docs")
+    guide = Path("dist/guide")
+    session.run("sphinx-build", "-W", "--keep-going", "-n", "-q", "-c", "docs", ".", str(guide))
+    print((guide / "docs" / "index.html").resolve())
+
+
 @nox.session(name="report-browser", requires=["report"])
 def report_browser(session: nox.Session) -> None:
     """Open, sort, filter and follow the report in chromium; without one it skips, and says so."""
@@ -157,7 +166,7 @@ def hub(session: nox.Session) -> None:
 
 @nox.session
 def newcomer(session: nox.Session) -> None:
-    """Walk the README from a fresh clone: its commands, the wheel in a decoder, report and export."""
+    """Walk the README from a fresh clone: its commands, the wheel in examples, report and export."""
     clone = Path(session.create_tmp()).resolve() / "clone"
     shutil.rmtree(clone, ignore_errors=True)
     session.run("git", "clone", "--quiet", str(Path.cwd()), str(clone), external=True)
@@ -170,7 +179,8 @@ def newcomer(session: nox.Session) -> None:
         name for name in nox.project.dependency_groups(PROJECT, "hub") if "trans" in name
     ]
     session.run(clean, "-m", "pip", "install", *CONSTRAINTS, *transformers, external=True)
-    session.run(clean, "-I", "tests/examples.py", "README.md", "docs/layer.md", external=True)
+    pages = [f"docs/{page}.md" for page in ("start", "layer", "sizes", "transformers")]
+    session.run(clean, "-I", "tests/examples.py", "README.md", *pages, external=True)
     session.run("nox", "-s", "report")
     session.run(suites, "tests/followed.py", "results/report", external=True)
     session.run(suites, "-m", "suites", "export", external=True)

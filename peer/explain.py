@@ -66,8 +66,9 @@ class Explanation:
 def explain(layer: PEER, tokens: int, *, bytes_per_second: float | None = None) -> Explanation:
     """The path `layer` takes for a training step on `tokens` tokens, its FLOPs, bytes and floor.
 
-    The floor is the bytes' time at `bytes_per_second`, by default what a copy on the tables' device
-    reaches, measured once (an H200's for tables on the meta device).
+    The floor, in microseconds, is the bytes' time at `bytes_per_second`, by default what a copy on the
+    tables' device reaches, measured once (an H200's for tables on the meta device). Raises ValueError
+    for `tokens` below 1, and where the layer's `impl` cannot run.
     """
     check_sizes(tokens=tokens)
     router, table = layer.router, layer.down

@@ -30,13 +30,20 @@ def retrieve(
 
     Args:
         query_THQ: (T, H, 2·Q) queries, T tokens and H heads.
-        sub_keys: (2, S, Q) shared by the heads, or (2, H, S, Q); expert i·S + j has the key [row i;
-        row j]. topk: experts per head, at most S.
-        scores: "softmax", "sigmoid" or "relu" over the selected experts, or "raw": their matches.
+        sub_keys: (2, S, Q) shared by the heads, or (2, H, S, Q); expert i·S + j has the key of row i
+            followed by row j.
+        topk: experts per head, at most S.
+        scores: "softmax", "sigmoid" or "relu" over the selected experts, or "raw", their matches.
+        impl: "auto", or one of `peer.choice.IMPLEMENTATIONS` by name.
 
     Returns:
-        scores (T, H, topk), differentiable, and ids (T, H, topk) int32; best first, ties by the
-        lowest id.
+        scores (T, H, topk), differentiable, in the queries' dtype, and ids (T, H, topk) int32; best
+        first, ties by the lowest id.
+
+    Raises:
+        ValueError: shapes that do not fit, an unknown name, or an `impl` that cannot run here.
+        TypeError: several dtypes or devices, or none that is floating point.
+        NotImplementedError: forward-mode derivatives, which custom operators do not have.
     """
     check_one_of("scores", scores, reference.SCORES)
     if query_THQ.dim() != 3 or sub_keys.dim() not in (3, 4) or sub_keys.shape[0] != 2:
@@ -94,12 +101,18 @@ def experts(
             takes its step inside backward. All but "dense" need impl "aten", "native" or "triton",
             outside compile.
         check_ids: False spares the check that ids are in range, for ids that `retrieve` gave.
+        impl: "auto", or one of `peer.choice.IMPLEMENTATIONS` by name.
 
     Under autocast x and scores are cast to the tables' dtype, which is the result's.
 
     Returns:
-        (T, D): Σ_p score_p · σ(u_pᵀ x) · v_p; with a gate table σ(gate_pᵀ x) · (u_pᵀ x) replaces
-        σ(u_pᵀ x).
+        Σ_p score_p · σ(u_pᵀ x) · v_p, of shape (T, D); with a gate table σ(gate_pᵀ x) · (u_pᵀ x)
+        replaces σ(u_pᵀ x).
+
+    Raises:
+        ValueError: shapes that do not fit, an unknown name, or an `impl` that cannot run here.
+        TypeError: several dtypes or devices, or ids that are not int32 or int64.
+        NotImplementedError: forward-mode derivatives, which custom operators do not have.
     """
     check_one_of("activation", activation, reference.ACTIVATIONS)
     check_pairs("experts", ids_TP, scores_TP)
@@ -168,7 +181,7 @@ def bag(
 ) -> Tensor:
     """The weighted sum of table rows: (T, P) ids in [0, N) and scores, (N, D) table → (T, D).
 
-    table_grad, check_ids and autocast as in `experts`.
+    `table_grad`, `check_ids`, `impl`, autocast and errors are those of `experts`.
     """
     check_pairs("bag", ids_TP, scores_TP)
     if table_ND.dim() != 2:

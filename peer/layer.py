@@ -47,6 +47,10 @@ class PEER(Counted, nn.Module):
         init: "matched", outputs start as large as a dense layer's, or "unit", tables of N(0, 1).
         impl: "auto", or one of `peer.choice.IMPLEMENTATIONS` by name; a name that cannot run
             raises.
+
+    Raises:
+        ValueError: N that is no square, K above √N, an odd dim_key, an unknown name.
+        MemoryError: tables larger than the memory that there is, on a CPU.
     """
 
     def __init__(
@@ -110,7 +114,7 @@ class PEER(Counted, nn.Module):
         nn.init.normal_(self.up, std=self.router.squared_scores_at_init() ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (..., D) → (..., D)."""
+        """Tokens (..., D) → (..., D); ValueError for tokens of another width."""
         if x.shape[-1] != self.dim:
             raise ValueError(f"the last axis must be dim={self.dim}; got {tuple(x.shape)}")
         x_TD = x.reshape(-1, self.dim)
@@ -145,7 +149,7 @@ class PEER(Counted, nn.Module):
         return self.router.parameter_parts() | {"experts": rows * self.dim}
 
     def selected(self, x: Tensor) -> Tensor:
-        """Ids (T, H, K) of the experts that tokens (..., D) read."""
+        """Ids (T, H, K), int32, of the experts that tokens (..., D) read."""
         return self.router(x.reshape(-1, self.dim))[1]
 
     def flops(self, tokens: int) -> dict[str, int]:

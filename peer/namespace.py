@@ -6,6 +6,7 @@ from itertools import chain, count
 
 import torch
 
+#: `torch.ops.NAMESPACE` holds the operators of this copy.
 NAMESPACE = next(
     name
     for name in chain(["peer"], (f"peer_{number}" for number in count(2)))

@@ -7,17 +7,22 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
-def example(page: Path) -> str:
-    """The one example of a page."""
-    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    return code
+
+def examples(page: Path) -> list[str]:
+    """The examples of a page in their order, each on the lines that it has in the page."""
+    text = page.read_text(encoding="utf-8")
+    return ["\n" * text.count("\n", 0, m.start(1)) + m[1] for m in BLOCK.finditer(text)]
 
 
 def run(page: Path) -> dict[str, Any]:
-    """The names that the example leaves behind; what it writes goes to the folder it is run in."""
+    """The names that a page's examples leave behind, one after another in one scope; what they write goes
+    to the folder they are run in.
+    """
     scope: dict[str, Any] = {"__name__": page.stem}
-    exec(compile(example(page), str(page), "exec"), scope)
+    for code in examples(page):
+        exec(compile(code, str(page), "exec"), scope)
     return scope
 
 
@@ -27,4 +32,4 @@ if __name__ == "__main__":
         os.chdir(folder)
         for page in pages:
             run(page)
-            print(f"the example of {page.name} runs")
+            print(f"{len(examples(page))} of {page.name} run")

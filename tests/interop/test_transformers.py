@@ -1,4 +1,4 @@
-"""The example of docs/layer.md: PEER in a decoder of transformers, trained, saved, loaded, and asked."""
+"""The example of docs/transformers.md: PEER in a decoder, trained, saved, loaded, and asked."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """What the example's code leaves behind, run in a folder of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("example"))
-        return run(ROOT / "docs" / "layer.md")
+        return run(ROOT / "docs" / "transformers.md")
 
 
 def test_every_parameter_of_the_layer_is_trained(example: dict) -> None:
