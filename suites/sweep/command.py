@@ -99,6 +99,7 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
     @how_options
     def command(profile, layers, seeds, budget, plan, **how):
         from suites.sweep.plan import Plan, Rates
+        from suites.sweep.pool import Crew
         from suites.sweep.run import How, sweep
 
         chosen = profile_of(suite, profiles, profile)
@@ -114,6 +115,7 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
             ways = How(**how)
             say(Plan(suite, profile, chosen, ways, Rates.of(ways.store())).text())
             return 0
-        return sweep(suite, profile, chosen, How(**how))
+        with Crew() as crew:
+            return sweep(suite, profile, chosen, How(**how), crew)
 
     return command

@@ -32,14 +32,17 @@ class Arm(Model):
         default=None, description="width at which the learning rate was tuned; None: any"
     )
     width_power: float = Field(
-        default=0.0, description="the learning rate goes with (width / tuned_dim) to this power"
+        default=0.0,
+        description="of a model wider than tuned_dim, the learning rate goes with (width / tuned_dim) "
+        "to this power; narrower ones keep it",
     )
 
     def optimization_at(self, dim: int) -> Optimization:
         """That of a model of width `dim`; the learning rate has three digits."""
         if self.tuned_dim is None:
             return self.optimization
-        rate = self.optimization.learning_rate * (dim / self.tuned_dim) ** self.width_power
+        wider = max(1.0, dim / self.tuned_dim)
+        rate = self.optimization.learning_rate * wider**self.width_power
         return self.optimization.model_copy(update={"learning_rate": float(f"{rate:.3g}")})
 
 

@@ -84,7 +84,39 @@ class Texts(NamedTuple):
     sets: list[Prepared]
 
 
+class Crew:
+    """The worker processes of one or several sweeps: to start one takes longer than a small run.
+
+    It waits for them when it is left, and a sweep that an exception ends, an interrupt above all, ends them.
+    """
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.workers: list[Worker] = []
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.close()
+
+    def of(self, number: int) -> list["Worker"]:
+        """So many of them, started by this thread: they die with the one that started them."""
+        while len(self.workers) < number:
+            self.workers.append(Worker(len(self.workers) + 1, self.stop))
+        for worker in self.workers[:number]:
+            worker.started()
+        return self.workers[:number]
+
+    def end(self) -> None:
+        self.stop.set()
+        for worker in self.workers:
+            worker.terminate()
+
+
 def run_cases(
+    crew: Crew,
     runs: Runs,
     cases: list[TrainingCase],
     texts: Texts,
@@ -97,11 +129,11 @@ def run_cases(
     todo = [case for case in cases if not runs.finished(case)]
     if len(todo) < len(cases):
         tqdm.write(f"{len(cases) - len(todo)} of {len(cases)} runs exist already", sys.stderr)
-    stop = threading.Event()
-    jobs = max(1, min(jobs, len(todo)))
-    workers = [Worker(slot + 1, stop) for slot in range(jobs)]
+    if not todo:
+        return
+    jobs = min(jobs, len(todo))
     idle: SimpleQueue[Worker] = SimpleQueue()
-    for worker in workers:
+    for worker in crew.of(jobs):
         idle.put(worker)
 
     def one(case: TrainingCase) -> tuple[TrainingCase, Record] | None:
@@ -114,15 +146,14 @@ def run_cases(
                 "checkpoint": str(runs.checkpoint(case)),
                 "checkpoint_interval_s": checkpoint_interval_s,
             }
-            return None if stop.is_set() else (case, worker.execute(case, job))
+            return None if crew.stop.is_set() else (case, worker.execute(case, job))
         finally:
             idle.put(worker)
 
     with (
         tqdm(total=len(todo), desc=what, unit="run", disable=None) as bar,
-        ended(workers),
         ThreadPoolExecutor(jobs) as pool,
-        terminated(workers, stop),
+        terminated(crew),
     ):
         started_s, spent, count = time.monotonic(), 0.0, 0  # a bar that is not shown counts nothing
         for future in as_completed([pool.submit(one, case) for case in todo]):
@@ -143,24 +174,12 @@ def remaining(passed_s: float, spent_flops: float, todo: list[TrainingCase]) -> 
 
 
 @contextmanager
-def ended(workers: list["Worker"]) -> Iterator[None]:
-    """Lets workers go when there is nothing more to do."""
-    try:
-        yield
-    finally:
-        for worker in workers:
-            worker.close()
-
-
-@contextmanager
-def terminated(workers: list["Worker"], stop: threading.Event) -> Iterator[None]:
-    """Ends all workers at once when the block is left by an exception, an interrupt above all."""
+def terminated(crew: Crew) -> Iterator[None]:
+    """Ends a crew when the block is left by an exception: threads wait for their workers' answers."""
     try:
         yield
     except BaseException:
-        stop.set()
-        for worker in workers:
-            worker.terminate()
+        crew.end()
         raise
 
 

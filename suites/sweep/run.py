@@ -14,7 +14,7 @@ from suites.measure.environment import environment
 from suites.output import say
 from suites.records.store import RESULTS, Store, write
 from suites.sweep.experiment import BYTES, Profile
-from suites.sweep.pool import Runs, Texts, run_cases
+from suites.sweep.pool import Crew, Runs, Texts, run_cases
 from suites.tables import TABLES
 from suites.text.corpus import prepare
 from suites.text.evaluations import Gap, Prepared, prepare_set
@@ -43,7 +43,7 @@ class How(NamedTuple):
         return self.jobs or (1 if profile.device == "cuda" else cores)
 
 
-def sweep(suite: str, profile_name: str, profile: Profile, how: How) -> int:
+def sweep(suite: str, profile_name: str, profile: Profile, how: How, crew: Crew) -> int:
     """Runs every case of `profile` that has no record, prints the tables, names what was written.
 
     Returns the exit status: 0, or 1 when a case failed (its record says why).
@@ -69,6 +69,7 @@ def sweep(suite: str, profile_name: str, profile: Profile, how: How) -> int:
     store = how.store()
     runs = Runs(store)
     run_cases(
+        crew,
         runs,
         cases,
         Texts(corpus, sets),

@@ -48,6 +48,7 @@ def command(
     profile: str, only: tuple[str, ...], evaluations: tuple[str, ...], plan: bool, **given: Any
 ) -> int:
     from suites.registry import load, profile_of
+    from suites.sweep.pool import Crew
     from suites.sweep.run import How, sweep
 
     suites = [suite for suite in ARTEFACTS if not only or suite in only]
@@ -60,8 +61,9 @@ def command(
         print_plans(profile, chosen, hows)
         return 0
     status = 0
-    for suite, own in chosen.items():
-        status = max(status, sweep(suite, profile, own, hows[suite]))
+    with Crew() as crew:
+        for suite, own in chosen.items():
+            status = max(status, sweep(suite, profile, own, hows[suite], crew))
     how = next(iter(hows.values()))
     finish(profile, list(chosen), how.store(), how.wide)
     return status

@@ -192,7 +192,8 @@ def test_table_1_takes_the_rung_nearest_to_the_optimum() -> None:
 def test_tables_are_latex_too() -> None:
     (optima, _) = TABLES["isoflop"]([ladder()])
     text = optima.latex()
-    assert text.startswith("% isoflop, profile tiny: compute-optimal models\n% minimum of")
+    assert text.startswith("% isoflop, profile tiny: compute-optimal models\n% The lowest optimum")
+    assert "\n% minimum of a parabola" in text
     assert r"\toprule" in text
     assert text.count(r"\\") == len(optima.frame) + 1
 

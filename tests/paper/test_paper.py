@@ -1,6 +1,7 @@
 """The experiments: numbers that one file takes from the records of another."""
 
 import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,26 @@ def test_rates_of_the_trend_are_the_best_trials() -> None:
             {"values": arm.optimization.table_rate} if arm.layer == "pkm" else {}
         )
         assert repr((arm.optimization.learning_rate, own)) == best
+
+
+def test_the_power_of_the_width_is_the_median_over_methods() -> None:
+    """How much slower each method learns best at twice the width."""
+    files = Store(ROOT / "results").files("records", "tuning_trend-desk_wide/*.json")
+    _, results = max(files, key=lambda found: found[0])
+    powers = []
+    for arm in compute_trend.TUNED:
+        losses: dict[float, list[float]] = {}
+        for record in results.records:
+            if record.case["layer"] == arm.layer:
+                rate = float(record.case["optimization"]["learning_rate"])
+                losses.setdefault(rate, []).append(float(record.metrics["validation_loss_nats"]))
+        best = min(losses, key=lambda rate: sum(losses[rate]))
+        wider = compute_trend.WIDE.dim / compute_trend.NARROW.dim
+        powers.append(math.log(best / arm.optimization.learning_rate, wider))
+        assert arm.optimization_at(64).learning_rate < arm.optimization_at(32).learning_rate
+        assert arm.optimization_at(16) == arm.optimization_at(32)
+    assert statistics.median(powers) == pytest.approx(-1.0)
+    assert {arm.width_power for arm in compute_trend.TUNED} == {-1.0}
 
 
 def test_the_tuning_table_has_a_row_per_trial(suites, tmp_path: Path) -> None:
