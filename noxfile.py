@@ -11,6 +11,8 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 HAS_GPU = shutil.which("nvidia-smi") is not None
+ELSEWHERE = ("--ignore=tests/peer", "--ignore=tests/faults")  # sessions of their own
+PROVEN = ("-m", "not exhaustive", "tests/peer")
 CLEAN = ".nox/clean"  # where session build installs the wheel and nothing else
 # Where there is no NVIDIA GPU, an open range of torch would bring gigabytes of CUDA.
 CONSTRAINTS = () if HAS_GPU else ("--constraint", "constraints-cpu.txt")
@@ -68,8 +70,15 @@ def flops(session: nox.Session) -> None:
 def kernels(session: nox.Session) -> None:
     """Prove the PEER operation: interpreted, compiled, its code executed here, run where there is a GPU."""
     prepare(session, "test")
-    chosen = ("-m", "not exhaustive", "tests/peer")
-    session.run("pytest", "--numprocesses", "2", *chosen, *session.posargs)
+    session.run("pytest", "--numprocesses", "2", *PROVEN, *session.posargs)
+
+
+@nox.session(name="kernels-oldest")
+def kernels_oldest(session: nox.Session) -> None:
+    """The same with the oldest Triton that is supported, which GPU machines have beside their torch."""
+    prepare(session, "test")
+    session.install("triton==3.6.*")
+    session.run("pytest", "--numprocesses", "2", *PROVEN, *session.posargs)
 
 
 @nox.session
@@ -85,9 +94,16 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run all tests but those of session kernels, on two processes; arguments replace that choice."""
+    """Run all tests but those of kernels and faults, on two processes; arguments replace that choice."""
     prepare(session, "test")
-    session.run("pytest", "--numprocesses", "2", *(session.posargs or ["--ignore=tests/peer"]))
+    session.run("pytest", "--numprocesses", "2", *(session.posargs or ELSEWHERE))
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Kill, end, fill and cut off what runs: 100 kills, in a quarter of an hour; arguments: --kills N."""
+    prepare(session, "test")
+    session.run("pytest", "tests/faults", *session.posargs)
 
 
 @nox.session

@@ -28,6 +28,8 @@ INK, QUIET, RULE = "#1d2530", "#5b6675", "#e3e7ec"
 FONT = "Helvetica Neue, Helvetica, Arial, sans-serif"
 CONFIG: dict[str, Any] = {
     "font": FONT,
+    # A reader's fonts may be wider than those by which the room for labels is measured.
+    "padding": {"left": 20, "top": 5, "right": 5, "bottom": 5},
     "background": None,
     "view": {"stroke": None},
     "axis": {

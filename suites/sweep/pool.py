@@ -14,6 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+import psutil
 from tqdm import tqdm
 
 from suites.errors import UserError
@@ -49,13 +50,16 @@ class Runs:
         return self.path(case).with_suffix(".checkpoint")
 
     def keep(self, case: TrainingCase, record: Record) -> None:
-        """Writes the record; a final one has no use for its checkpoint."""
+        """Writes the record; a final one has no use for its checkpoint, and only such replaces another."""
+        if record.status not in FINAL and self.finished(case):
+            return  # by another sweep on this folder
         write(self.path(case), self.file("runs", "shared", [record]))
         if record.status in FINAL:
             path = self.checkpoint(case)
             path.unlink(missing_ok=True)
-            for half in path.parent.glob(f".{path.name}.*"):  # of a kill during a write
-                half.unlink(missing_ok=True)
+            for half in path.parent.glob(f".{path.name}.*"):
+                if not psutil.pid_exists(int(half.suffix[1:])):  # killed while it wrote
+                    half.unlink(missing_ok=True)
 
     def results(self, suite: str, profile: str, cases: list[TrainingCase]) -> ResultFile:
         """The records of those `cases` that have one, in their order, as a file of `suite`.
@@ -146,6 +150,8 @@ def run_cases(
                 "checkpoint": str(runs.checkpoint(case)),
                 "checkpoint_interval_s": checkpoint_interval_s,
             }
+            if runs.finished(case):  # by another sweep, meanwhile
+                return case, read(runs.path(case)).records[0]
             return None if crew.stop.is_set() else (case, worker.execute(case, job))
         finally:
             idle.put(worker)
@@ -223,7 +229,7 @@ class Worker:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        record = None
+        record, before = None, memory_kills()
         try:
             process.stdin.write(json.dumps(job) + "\n")
             process.stdin.flush()
@@ -236,7 +242,7 @@ class Worker:
                 if "record" in message:
                     record = Record.model_validate(message["record"])
                 elif "ended" in message:
-                    return record or lost(case, message["ended"], message["last"])
+                    return record or lost(case, message["ended"], message["last"], before)
                 else:
                     bar.total = message["steps"]
                     bar.set_postfix_str(
@@ -245,7 +251,7 @@ class Worker:
                     bar.update(message["step"] - bar.n)
         status = process.wait()
         lines = process.stderr.read().strip().splitlines() or ["no message"]
-        return record or lost(case, status, lines[-1])
+        return record or lost(case, status, lines[-1], before)
 
 
 def messages(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -255,12 +261,30 @@ def messages(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def lost(case: TrainingCase, status: int, last: str) -> Record:
-    """The record of a process that ended without one."""
+def memory_kills() -> int | None:
+    """How many processes this machine's kernel has killed for memory; None where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
+def lost(case: TrainingCase, status: int, last: str, before: int | None) -> Record:
+    """The record of a process that ended without one; `before` are the kernel's kills until it began."""
     if status == -signal.SIGKILL:
-        return Record(
-            case=dump(case), status="oom", reason="killed by the system, most often for memory"
-        )
+        now = memory_kills()
+        if before is None or now is None:
+            reason = "killed, most often for memory; this system does not say"
+        elif now > before:
+            reason = "killed by the kernel for memory"
+        else:
+            return Record(
+                case=dump(case),
+                status="error",
+                reason="killed by SIGKILL, and not by the kernel for memory",
+            )
+        return Record(case=dump(case), status="oom", reason=reason)
     return Record(case=dump(case), status="error", reason=f"worker ended with {status}: {last}")
 
 

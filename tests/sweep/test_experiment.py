@@ -10,7 +10,7 @@ from suites.language_model.case import Backbone, Optimization, TrainingCase
 from suites.language_model.train import dump
 from suites.paper import isoflop, methods
 from suites.records.record import Record, ResultFile
-from suites.records.store import Store
+from suites.records.store import Store, read
 from suites.registry import PAPER_SUITES, load
 from suites.sweep.experiment import Arm, Profile, planned
 from suites.sweep.plan import UNREAD, Rates, plan
@@ -126,10 +126,18 @@ def test_a_run_of_one_suite_is_found_by_another(tmp_path: Path) -> None:
         assert not runs.finished(case)
         runs.checkpoint(case).parent.mkdir(parents=True, exist_ok=True)
         runs.checkpoint(case).write_bytes(b"left off here")
-        half = runs.checkpoint(case).with_name(f".{runs.checkpoint(case).name}.123")
+        half, living = (
+            runs.checkpoint(case).with_name(f".{runs.checkpoint(case).name}.{pid}")
+            for pid in (2**31 - 1, os.getpid())
+        )
         half.write_bytes(b"killed while")
+        living.write_bytes(b"another sweep writes")
         runs.keep(case, Record(case=dump(case), status="diverged", reason="nan"))
         assert not half.exists()
+        assert living.exists()
+        living.unlink()
+        runs.keep(case, Record(case=dump(case), status="error", reason="another sweep's end"))
+        assert read(runs.path(case)).records[0].status == "diverged"
         assert runs.finished(ours[repr(case)])
         assert not runs.checkpoint(case).exists()
     assert len(list(tmp_path.glob("scratch/runs/*/*.json"))) == 15
