@@ -252,9 +252,7 @@ def spikes(record: Record) -> str | None:
     return f"training loss rose by {rises[worst]:.2f} nats until step {step:.0f}"
 
 
-def drowned(record: Record) -> str | None:
-    """Says where a layer's output is so large beside the residual stream that nothing else is heard."""
+def drowning(record: Record) -> float | None:
+    """Times what the residual stream holds that a layer adds, where so much that nothing else is heard."""
     ratio = record.metrics.get("output_over_residual")
-    if not isinstance(ratio, int | float) or ratio <= DROWNING:
-        return None
-    return f"a layer adds {ratio:.0f} times what the residual stream holds, which drowns the rest"
+    return float(ratio) if isinstance(ratio, int | float) and ratio > DROWNING else None

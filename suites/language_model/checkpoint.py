@@ -1,6 +1,7 @@
 """Where a long run left off: one file, written as a whole, that continues it bit for bit."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,13 @@ class Checkpoint:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # torch's zip writer reports a full disk as the latter
+        except OSError as error:
             raise UserError(f"cannot write the checkpoint {self.path}: {error}") from error
+        except RuntimeError as error:  # torch's zip writer does not say that the disk is full
+            free = shutil.disk_usage(self.path.parent).free / 2**20
+            raise UserError(
+                f"cannot write the checkpoint {self.path}, {free:,.1f} MiB free there: {error}"
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
         self.last = time.monotonic()

@@ -71,10 +71,6 @@ def train(
             group["lr"] = peak * share
         loss = training_step(loss_of, model, optimizer, batches(step), case)
         curve.steps = step + 1
-        if checkpoint is not None and checkpoint.stopping:
-            clock.read()
-            checkpoint.save(kept(curve, model, optimizer))
-            raise Stopped
         if step % every == 0 or curve.steps in looks:
             curve.report(step + 1, loss.item())
             clock.read()
@@ -87,6 +83,10 @@ def train(
             if checkpoint is not None and checkpoint.due():
                 checkpoint.save(kept(curve, model, optimizer))
                 clock.skip()
+        if checkpoint is not None and checkpoint.stopping:
+            clock.read()
+            checkpoint.save(kept(curve, model, optimizer))
+            raise Stopped
     if checkpoint is not None:
         checkpoint.training = False
     metrics: dict[str, float | int | str | None] = {

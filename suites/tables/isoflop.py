@@ -1,16 +1,17 @@
 """Figure 1 as tables: every point of the ladders, and the compute-optimal model of each method."""
 
 import math
+from collections import Counter
 from itertools import chain
 from typing import Any
 
 import pandas as pd
 
-from suites.analysis.curves import CONFIDENCE, REPLICATES, Curve, curves, drowned, spikes
+from suites.analysis.curves import CONFIDENCE, REPLICATES, Curve, curves, drowning, spikes
 from suites.analysis.judgement import Interval, interval, paired
 from suites.records.published import table1
 from suites.records.record import Record, ResultFile
-from suites.tables.sentences import apart, listed
+from suites.tables.sentences import apart, between, listed
 from suites.tables.sheet import Sheet
 from suites.tables.training import described
 
@@ -227,15 +228,23 @@ def points(title: str, curves: list[Curve], records: list[Record]) -> Sheet:
 
 
 def troubles(records: list[Record]) -> list[str]:
-    """Runs that failed, and finished ones whose loss spiked or whose layer drowned the rest."""
-    said = []
+    """Runs that failed, finished ones whose loss spiked, and layers that drowned the rest, by budget."""
+    said, runs = [], Counter[tuple[str, float]]()
+    drowned: dict[tuple[str, float], list[float]] = {}
     for record in records:
-        case = record.case
-        reason = spikes(record) or drowned(record) if record.status == "ok" else record.reason
+        case, backbone = record.case, record.case["backbone"]
+        reason = spikes(record) if record.status == "ok" else record.reason
         if reason:
-            backbone = case["backbone"]
             said.append(
                 f"{case['layer']} in {backbone['blocks']} × {backbone['dim']} at "
                 f"{case['budget_flops']:.2g} FLOPs, seed {case['seed']}: {record.status}, {reason}"
             )
-    return said
+        group = case["layer"], case["budget_flops"]
+        runs[group] += 1
+        if (ratio := drowning(record)) is not None:
+            drowned.setdefault(group, []).append(ratio)
+    return said + [
+        f"{layer} at {budget:.2g} FLOPs: in {len(ratios)} of {runs[layer, budget]} runs the layer adds "
+        f"{between(pd.Series(ratios))} times what the residual stream holds, which drowns the rest"
+        for (layer, budget), ratios in drowned.items()
+    ]

@@ -12,7 +12,7 @@ from suites.records.store import read
 
 # What a repetition on one machine does not give again.
 MEASURED = {"train_s", "tokens_per_s", "peak_bytes"}
-PHASES = ("train", "publish", "tables", "report")
+PHASES = ("train", "publish", "tables")
 
 
 class Campaign:
@@ -39,7 +39,6 @@ class Campaign:
             ],
             "publish": ["publish", *map(str, made)],
             "tables": ["tables"],
-            "report": ["report"],
         }[phase]  # fmt: skip
         return [sys.executable, "-m", "suites", *chosen, "--results", str(self.results)]
 

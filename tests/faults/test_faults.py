@@ -16,7 +16,7 @@ import pytest
 from tests.faults.campaign import PHASES, Campaign, wait_for
 
 # Up to when a kill may fall, in seconds: later than most verbs take.
-LATEST_S = {"train": 12.0, "publish": 6.0, "tables": 8.0, "report": 12.0}
+LATEST_S = {"train": 12.0, "publish": 6.0, "tables": 8.0}
 NO_LOCKS = """
 import errno, fcntl
 
@@ -27,10 +27,10 @@ fcntl.flock = fcntl.lockf = refused
 """
 
 
-@pytest.fixture
-def quiet(tmp_path: Path, checkout: Path, cache: Path) -> Campaign:
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory, checkout: Path, cache: Path) -> Campaign:
     """A campaign that nothing disturbed."""
-    undisturbed = Campaign(tmp_path / "quiet", checkout, cache)
+    undisturbed = Campaign(tmp_path_factory.mktemp("quiet"), checkout, cache)
     for phase in PHASES:
         undisturbed.finish(phase)
     return undisturbed
@@ -116,7 +116,7 @@ def test_a_full_disk(campaign: Campaign, quiet: Campaign) -> None:
         cwd=campaign.checkout, env=campaign.environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode != 0
-    assert "No space left on device" in done.stdout + done.stderr
+    assert "MiB free there" in done.stderr
     assert "Traceback" not in done.stderr
     for phase in PHASES:
         campaign.finish(phase)
