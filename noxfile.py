@@ -146,7 +146,11 @@ def docs(session: nox.Session) -> None:
     prepare(session, "docs")
     guide = Path("dist/guide")
     session.run("sphinx-build", "-W", "--keep-going", "-n", "-q", "-c", "docs", ".", str(guide))
-    print((guide / "docs" / "index.html").resolve())
+    # A host shows the index at the top; the pages lie as in the repository, for links between files.
+    (guide / "index.html").write_text(
+        '<meta http-equiv="refresh" content="0; url=docs/index.html">\n'
+    )
+    print((guide / "index.html").resolve())
 
 
 @nox.session(name="report-browser", requires=["report"])

@@ -28,7 +28,7 @@ def contents() -> list[str]:
 
 def prose(text: str) -> str:
     """Without what is generated, executed or a directive."""
-    text = re.sub(r"<!-- table .*?<!-- end -->", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!-- (?:table|says) .*?<!-- end -->", "", text, flags=re.DOTALL)
     return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
 
 

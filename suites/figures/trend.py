@@ -19,7 +19,7 @@ def figures(files: list[ResultFile]) -> dict[str, Figure]:
     by_other = {other: rows for other in OTHERS if (rows := differences(found, ONE, other))}
     drawn = Figure(figsize=(4 * len(by_other), 4.2), layout="constrained")
     looks = styles(by_other)
-    panels = drawn.subplots(1, len(by_other), squeeze=False, sharey=True)[0]
+    panels = drawn.subplots(1, len(by_other), squeeze=False, sharex=True, sharey=True)[0]
     for axes, (other, rows) in zip(panels, by_other.items(), strict=True):
         axes.axhline(0, color="black", linewidth=0.8)
         look = looks[other]

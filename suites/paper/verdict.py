@@ -15,7 +15,7 @@ from suites.analysis.judgement import Interval, interval, paired
 from suites.analysis.trend import differences
 from suites.paper.evidence import METHODS
 from suites.records.record import ResultFile
-from suites.tables.sentences import several, standing
+from suites.tables.sentences import listed, several, standing
 from suites.tables.sheet import Sheet
 from suites.tables.speed import row_name
 from suites.tables.trend import ONE, OTHERS
@@ -82,9 +82,9 @@ def sheet(profile: str, files: Mapping[str, Sequence[ResultFile]]) -> Sheet | No
 def sentence(found: Sequence[Line], other: str = "dense") -> str:
     """PEER against one method in every sense, and how all comparisons end."""
     said = [
-        f"{abs(gap.mean):.2f} nats {'ahead' if gap.mean < 0 else 'behind'}"
+        f"{abs(gap.mean):.2f} {'ahead' if gap.mean < 0 else 'behind'}"
         + (" (within chance)" if standing(gap) == "undecided" else "")
-        + f" at {line.held}"
+        + f" at {line.held if line.budget_flops is None else f'{line.budget_flops:.2g} FLOPs'}"
         for line in found
         for name, gap in line.gaps.items()
         if name == other
@@ -95,9 +95,9 @@ def sentence(found: Sequence[Line], other: str = "dense") -> str:
     seeds = sorted({gap.seeds for line in found for gap in line.gaps.values()})
     number = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else several(seeds[0], "seed")
     return (
-        (f"Against {other} PEER is {'; '.join(said)}. " if said else "")
-        + f"Of {several(len(ends), 'comparison')} PEER is better in {ends.count('better')}, worse in "
-        f"{ends.count('worse')}, and {ends.count('undecided')} are undecided ({number})."
+        (f"Against {other} PEER is, in nats, {listed(said)}. " if said else "")
+        + f"Of {several(len(ends), 'comparison')} it is better in {ends.count('better')}, worse in "
+        f"{ends.count('worse')}, undecided in {ends.count('undecided')} ({number})."
     )
 
 

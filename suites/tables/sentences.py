@@ -62,7 +62,9 @@ def apart(gap: float, low: float | None, high: float | None) -> str:
 
 def between(values: pd.Series) -> str:
     """The ends, or the one number that they are."""
-    ends = dict.fromkeys(f"{end:.2g}" for end in (values.min(), values.max()))
+    ends = dict.fromkeys(
+        f"{end:,.0f}" if end >= 10 else f"{end:.2g}" for end in (values.min(), values.max())
+    )
     return " to ".join(ends)
 
 

@@ -72,6 +72,8 @@ def tables_of(store: Store) -> Iterator[tuple[tuple[str, str, str], "Sheet"]]:
             yield (suite, profile, sheet.name), sheet
     for profile in dict.fromkeys(profile for suite, profile in groups if suite in claims.SUITES):
         judged = {suite: files for (suite, own), files in groups.items() if own == profile}
-        yield ("claims", profile, ""), claims.sheet(profile, judged)
+        words = claims.sheet(profile, judged)
+        if set(words.frame["verdict"]) != {claims.NOT_RUN}:
+            yield ("claims", profile, ""), words
         if (lines := verdict.sheet(profile, judged)) is not None:
             yield ("verdict", profile, ""), lines
