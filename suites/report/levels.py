@@ -27,7 +27,7 @@ MOST_CHARTS = 6  # more are in the table
 
 
 def view(sources: Sources, repository: Repository) -> View:
-    found = [line for chain in chains(sources, repository) for line in lines(chain)]
+    found = [line for chain in chains(sources) for line in lines(chain)]
     if not found:
         none = "No number has been recorded at two commits yet, so there is no history."
         return View("history", "History", TITLE, LEAD, [Note(none)])

@@ -21,7 +21,7 @@ GOOD, BAD = {"FASTER", "BETTER", "FEWER"}, {"SLOWER", "WORSE", "MORE", "REMOVED"
 
 def view(sources: Sources, repository: Repository) -> View:
     """Comparisons are those of `python -m suites compare`."""
-    found = chains(sources, repository)
+    found = chains(sources)
     pairs = [pair for chain in found for pair in pairwise(chain)]
     pairs += between_tags(found, repository)
     if not pairs:

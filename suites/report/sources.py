@@ -63,9 +63,10 @@ class Sources:
         publications = [
             Source(path.relative_to(store.root), file) for path, file in store.files("published")
         ]
-        age = {commit: steps for steps, commit in enumerate(repository.ancestors("HEAD"))}
+        # Commits of HEAD's history, each with how many came after it.
+        self.age = {commit: steps for steps, commit in enumerate(repository.ancestors("HEAD"))}
         standing = [one for one in self.known if one.removed_by is None]
-        standing.sort(key=lambda one: -age.get(str(one.stands_for), len(age)))
+        standing.sort(key=lambda one: -self.age.get(str(one.stands_for), len(self.age)))
         self.every = standing + publications
         self.superseded = [one for one in self.known if one.removed_by is not None]
 

@@ -3,7 +3,6 @@
 from itertools import groupby
 from typing import NamedTuple
 
-from suites.records.commits import Repository
 from suites.report.sources import Source, Sources
 
 
@@ -22,14 +21,13 @@ class Station(NamedTuple):
         return self._replace(name=f"{name} ({self.commit[:12]})")
 
 
-def chains(sources: Sources, repository: Repository) -> list[list[Station]]:
+def chains(sources: Sources) -> list[list[Station]]:
     """Of each suite and profile, from the oldest commit to the newest."""
-    age = {commit: steps for steps, commit in enumerate(repository.ancestors("HEAD"))}
     by_suite: dict[tuple[str, str], list[Source]] = {}
     for one in sources.known:
-        if one.stands_for in age:
+        if one.stands_for in sources.age:
             by_suite.setdefault((one.file.suite, one.file.profile), []).append(one)
-    return [chain(own, age) for own in by_suite.values()]
+    return [chain(own, sources.age) for own in by_suite.values()]
 
 
 def chain(own: list[Source], age: dict[str, int]) -> list[Station]:

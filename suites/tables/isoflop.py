@@ -11,7 +11,7 @@ from suites.analysis.curves import CONFIDENCE, REPLICATES, Curve, curves, drowni
 from suites.analysis.judgement import Interval, interval, paired
 from suites.records.published import table1
 from suites.records.record import Record, ResultFile
-from suites.tables.sentences import apart, between, listed
+from suites.tables.sentences import LOSS, apart, between, listed
 from suites.tables.sheet import Sheet
 from suites.tables.training import described
 
@@ -26,7 +26,6 @@ CLAIM = (
 REFERENCE = "dense"
 GAP = ("− dense (nats)", "− dense, low", "− dense, high")
 C4 = "c4"
-LOSS = "loss (nats/token)"
 
 
 def sheets(files: list[ResultFile]) -> list[Sheet]:
