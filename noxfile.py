@@ -1,5 +1,6 @@
 """Every check and every run of the suite: `nox -l` is the manual."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,9 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 HAS_GPU = shutil.which("nvidia-smi") is not None
-ELSEWHERE = ("--ignore=tests/peer", "--ignore=tests/faults")  # sessions of their own
+ELSEWHERE = [f"--ignore=tests/{name}" for name in ("peer", "faults", "slurm")]  # have sessions
+LOCKED = ("ci", "test", "lint", "types", "hub", "docs", "torch")  # groups of which CI has all
+SLURM = ("slurmctld", "slurmd", "slurm-client", "munge")  # Debian's and Ubuntu's packages
 PROVEN = ("-m", "not exhaustive", "tests/peer")
 CLEAN = ".nox/clean"  # where session build installs the wheel and nothing else
 # Where there is no NVIDIA GPU, an open range of torch would bring gigabytes of CUDA.
@@ -94,7 +97,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run all tests but those of kernels and faults, on two processes; arguments replace that choice."""
+    """Run all tests that no other session runs, on two processes; arguments replace that choice."""
     prepare(session, "test")
     session.run("pytest", "--numprocesses", "2", *(session.posargs or ELSEWHERE))
 
@@ -107,13 +110,42 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def slurm(session: nox.Session) -> None:
+    """Start a Slurm of two nodes here, disturb a sweep on it, compare with a local one; needs root."""
+    prepare(session, "test")
+    if shutil.which("slurmctld") is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        quiet = ("apt-get", "--quiet", "--quiet", "--yes", "--no-install-recommends")
+        session.run("apt-get", "update", "--quiet", "--quiet", external=True)
+        session.run(
+            *quiet, "install", *SLURM, external=True, env={"DEBIAN_FRONTEND": "noninteractive"}
+        )
+    session.run("pytest", "tests/slurm", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting with the pinned ruff, and workflows against GitHub's schema."""
-    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    """Check style and formatting with ruff, workflows against GitHub's schema and by zizmor."""
+    if session.virtualenv.is_sandboxed:
+        session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     workflows = sorted(map(str, Path(".github/workflows").glob("*.yml")))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    session.run("zizmor", "--offline", "--quiet", *workflows)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Write what CI installs, by hash, into .ci/locked/: nox, and all that the sessions need but torch."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lock"))
+    compiled = ("uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11",
+                "--generate-hashes", "--no-header", "--no-annotate")  # fmt: skip
+    session.run(*compiled, "--group", "ci", "--output-file", ".ci/locked/nox.txt")
+    extras = [f"--extra={name}" for name in ("suites", "rivals")]
+    groups = [f"--group={name}" for name in LOCKED]
+    # torch's wheels differ by index: constraints-cpu.txt pins its version, the group what it needs.
+    session.run(*compiled, "pyproject.toml", *extras, *groups, "--override", ".ci/locked/torch.txt",
+                "--output-file", ".ci/locked/all.txt")  # fmt: skip
 
 
 @nox.session

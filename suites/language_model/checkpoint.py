@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ class Checkpoint:
 
     def stop(self, *_: object) -> None:
         """A signal's handler: a run in training saves after its present step and ends, others end at once."""
+        if self.stopping:  # it may come from the parent and from whoever ends both
+            return
         self.stopping = True
         if not self.training:
             raise Stopped
@@ -44,7 +47,7 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Writes beside the file, syncs, renames; raises UserError where the disk is full."""
         start = time.monotonic()
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        temporary = self.path.with_name(f".{self.path.name}.{socket.gethostname()}.{os.getpid()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:

@@ -9,6 +9,7 @@ import click
 from suites.output import say
 from suites.records.places import PLACE
 from suites.registry import profile_of
+from suites.sweep.cluster import cluster_options
 from suites.sweep.experiment import Profile
 
 
@@ -97,7 +98,8 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
         help="training FLOPs per run, instead of the profile's",
     )
     @how_options
-    def command(profile, layers, seeds, budget, plan, **how):
+    @cluster_options
+    def command(profile, layers, seeds, budget, plan, cluster, **how):
         from suites.sweep.plan import Plan, Rates
         from suites.sweep.pool import Crew
         from suites.sweep.run import How, sweep
@@ -116,6 +118,6 @@ def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> cli
             say(Plan(suite, profile, chosen, ways, Rates.of(ways.store())).text())
             return 0
         with Crew() as crew:
-            return sweep(suite, profile, chosen, How(**how), crew)
+            return sweep(suite, profile, chosen, How(**how, cluster=cluster), crew)
 
     return command

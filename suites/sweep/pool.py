@@ -1,4 +1,4 @@
-"""Runs training cases, several at a time, and keeps each record the moment it exists."""
+"""Runs training cases on this machine, several at a time, and keeps each record the moment it exists."""
 
 import json
 import os
@@ -6,86 +6,22 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
-import psutil
 from tqdm import tqdm
 
-from suites.errors import UserError
 from suites.language_model.case import TrainingCase
 from suites.language_model.train import dump
-from suites.measure.environment import ROOT, code, environment
-from suites.records.record import Record, ResultFile, digest
-from suites.records.store import Store, read, write
-from suites.text.corpus import Corpus
-from suites.text.evaluations import Prepared
-
-FINAL = ("ok", "diverged")  # the same code gives these again; other ends are worth another try
-
-
-class Runs:
-    """The training runs that this code makes on this machine, one scratch file per case.
-
-    A run is addressed by its case alone, so what one suite made another finds.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self.code, self.environment = code(), environment()
-        self.folder = store.runs(self.code, self.environment)
-
-    def path(self, case: TrainingCase) -> Path:
-        return self.folder / f"{digest(dump(case))[:16]}.json"
-
-    def finished(self, case: TrainingCase) -> bool:
-        path = self.path(case)
-        return path.exists() and read(path).records[0].status in FINAL
-
-    def checkpoint(self, case: TrainingCase) -> Path:
-        return self.path(case).with_suffix(".checkpoint")
-
-    def keep(self, case: TrainingCase, record: Record) -> None:
-        """Writes the record; a final one has no use for its checkpoint, and only such replaces another."""
-        if record.status not in FINAL and self.finished(case):
-            return  # by another sweep on this folder
-        write(self.path(case), self.file("runs", "shared", [record]))
-        if record.status in FINAL:
-            path = self.checkpoint(case)
-            path.unlink(missing_ok=True)
-            for half in path.parent.glob(f".{path.name}.*"):
-                if not psutil.pid_exists(int(half.suffix[1:])):  # killed while it wrote
-                    half.unlink(missing_ok=True)
-
-    def results(self, suite: str, profile: str, cases: list[TrainingCase]) -> ResultFile:
-        """The records of those `cases` that have one, in their order, as a file of `suite`.
-
-        Its commit is the present one: runs of other commits in this folder had the same sources.
-        """
-        files = [read(self.path(case)) for case in cases if self.path(case).exists()]
-        if not files:
-            raise UserError(f"no record of {suite}, profile {profile}, in {self.folder}")
-        return self.file(suite, profile, [record for file in files for record in file.records])
-
-    def file(self, suite: str, profile: str, records: list[Record]) -> ResultFile:
-        return ResultFile(
-            suite=suite,
-            profile=profile,
-            code=self.code,
-            environment=self.environment,
-            records=records,
-        )
-
-
-class Texts(NamedTuple):
-    """What workers read: the corpus, and the evaluation sets of the cases in their order."""
-
-    corpus: Corpus
-    sets: list[Prepared]
+from suites.measure.environment import ROOT
+from suites.records.record import Record, ResultFile
+from suites.records.store import read
+from suites.sweep.place import Done, Texts, name
+from suites.sweep.runs import Runs
 
 
 class Crew:
@@ -119,64 +55,58 @@ class Crew:
             worker.terminate()
 
 
-def run_cases(
-    crew: Crew,
-    runs: Runs,
-    cases: list[TrainingCase],
-    texts: Texts,
-    jobs: int,
-    what: str,
-    checkpoint_interval_s: float,
-) -> None:
-    """Runs what has no final record yet, `jobs` processes at a time, in the order of `cases`."""
-    runs.folder.mkdir(parents=True, exist_ok=True)  # fails before anything was trained for nothing
-    todo = [case for case in cases if not runs.finished(case)]
-    if len(todo) < len(cases):
-        tqdm.write(f"{len(cases) - len(todo)} of {len(cases)} runs exist already", sys.stderr)
-    if not todo:
-        return
-    jobs = min(jobs, len(todo))
-    idle: SimpleQueue[Worker] = SimpleQueue()
-    for worker in crew.of(jobs):
-        idle.put(worker)
+class Here:
+    """Runs cases on this machine, `jobs` of a crew's workers at a time."""
 
-    def one(case: TrainingCase) -> tuple[TrainingCase, Record] | None:
-        worker = idle.get()
-        try:
-            job = {
-                "case": dump(case),
-                "corpus": str(texts.corpus.folder),
-                "sets": [str(prepared.folder) for prepared in texts.sets],
-                "checkpoint": str(runs.checkpoint(case)),
-                "checkpoint_interval_s": checkpoint_interval_s,
-            }
-            if runs.finished(case):  # by another sweep, meanwhile
-                return case, read(runs.path(case)).records[0]
-            return None if crew.stop.is_set() else (case, worker.execute(case, job))
-        finally:
+    def __init__(
+        self, crew: Crew, runs: Runs, texts: Texts, jobs: int, checkpoint_interval_s: float
+    ) -> None:
+        self.crew, self.runs, self.texts, self.jobs = crew, runs, texts, jobs
+        self.checkpoint_interval_s = checkpoint_interval_s
+
+    def finished(self, case: TrainingCase) -> bool:
+        return self.runs.finished(case)
+
+    def completed(self, cases: list[TrainingCase]) -> Generator[Done, None, None]:
+        """Runs `cases` in their order, which all have no final record; each is kept before it is given."""
+        self.runs.folder.mkdir(
+            parents=True, exist_ok=True
+        )  # before anything is trained for nothing
+        jobs = min(self.jobs, len(cases))
+        idle: SimpleQueue[Worker] = SimpleQueue()
+        for worker in self.crew.of(jobs):
             idle.put(worker)
 
-    with (
-        tqdm(total=len(todo), desc=what, unit="run", disable=None) as bar,
-        ThreadPoolExecutor(jobs) as pool,
-        terminated(crew),
-    ):
-        started_s, spent, count = time.monotonic(), 0.0, 0  # a bar that is not shown counts nothing
-        for future in as_completed([pool.submit(one, case) for case in todo]):
-            if (done := future.result()) is not None:
-                runs.keep(*done)
-                bar.update()
-                count += 1
-                spent += done[0].budget_flops
-                left = remaining(time.monotonic() - started_s, spent, todo)
-                tqdm.write(f"{summary(*done)}; {count} of {len(todo)} runs, {left}", sys.stderr)
+        def one(case: TrainingCase) -> Done | None:
+            worker = idle.get()
+            try:
+                if self.finished(case):  # by another sweep, meanwhile
+                    return Done(case, read(self.runs.path(case)).records[0])
+                if self.crew.stop.is_set():
+                    return None
+                return Done(case, worker.execute(case, self.job(case)))
+            finally:
+                idle.put(worker)
 
+        with ThreadPoolExecutor(jobs) as pool, terminated(self.crew):
+            for future in as_completed([pool.submit(one, case) for case in cases]):
+                if (done := future.result()) is not None:
+                    self.runs.keep(*done)
+                    yield done
 
-def remaining(passed_s: float, spent_flops: float, todo: list[TrainingCase]) -> str:
-    """How long the whole sweep goes on, if FLOPs take as long as they did."""
-    left_flops = sum(case.budget_flops for case in todo) - spent_flops
-    left_s = passed_s * max(0.0, left_flops) / spent_flops
-    return f"about {left_s / 60:,.1f} min left"
+    def job(self, case: TrainingCase) -> dict[str, Any]:
+        """What a worker reads."""
+        return {
+            "case": dump(case),
+            "corpus": str(self.texts.corpus),
+            "sets": [str(folder) for folder in self.texts.sets],
+            "checkpoint": str(self.runs.checkpoint(case)),
+            "checkpoint_interval_s": self.checkpoint_interval_s,
+        }
+
+    def results(self, suite: str, profile: str, cases: list[TrainingCase]) -> list[ResultFile]:
+        """One file: all is of one machine."""
+        return [self.runs.results(suite, profile, cases)]
 
 
 @contextmanager
@@ -286,21 +216,3 @@ def lost(case: TrainingCase, status: int, last: str, before: int | None) -> Reco
             )
         return Record(case=dump(case), status="oom", reason=reason)
     return Record(case=dump(case), status="error", reason=f"worker ended with {status}: {last}")
-
-
-def name(case: TrainingCase) -> str:
-    backbone = case.backbone
-    return (
-        f"{case.layer} in {backbone.blocks} × {backbone.dim} at {case.budget_flops:.0e} FLOPs, "
-        f"seed {case.seed}"
-    )
-
-
-def summary(case: TrainingCase, record: Record) -> str:
-    if record.status != "ok":
-        return f"{name(case)}: {record.status}, {record.reason}"
-    metrics = record.metrics
-    return (
-        f"{name(case)}: validation loss {metrics['validation_loss_nats']:.4f} nats after "
-        f"{metrics['tokens']:,} tokens in {metrics['train_s']:.0f} s"
-    )

@@ -38,6 +38,7 @@ jobs: list[int] = []  # the process of the present job, if there is one
 
 def main(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and terminates
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm sends the parent's to all
     signal.signal(signal.SIGTERM, end_job)
     die_with(parent)
     for line in sys.stdin:

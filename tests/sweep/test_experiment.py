@@ -1,6 +1,7 @@
 """Profiles, their plan, and runs that several suites share."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from suites.records.store import Store, read
 from suites.registry import PAPER_SUITES, load
 from suites.sweep.experiment import Arm, Profile, planned
 from suites.sweep.plan import UNREAD, Rates, plan
-from suites.sweep.pool import Runs
+from suites.sweep.runs import Runs
 from suites.text.case import Evaluation
 from tests.lab import environment, training
 
@@ -126,14 +127,17 @@ def test_a_run_of_one_suite_is_found_by_another(tmp_path: Path) -> None:
         assert not runs.finished(case)
         runs.checkpoint(case).parent.mkdir(parents=True, exist_ok=True)
         runs.checkpoint(case).write_bytes(b"left off here")
-        half, living = (
-            runs.checkpoint(case).with_name(f".{runs.checkpoint(case).name}.{pid}")
-            for pid in (2**31 - 1, os.getpid())
+        here = socket.gethostname()
+        half, elsewhere, living = (
+            runs.checkpoint(case).with_name(f".{runs.checkpoint(case).name}.{host}.{pid}")
+            for host, pid in ((here, 2**31 - 1), ("a.node", os.getpid()), (here, os.getpid()))
         )
         half.write_bytes(b"killed while")
+        elsewhere.write_bytes(b"killed while")
         living.write_bytes(b"another sweep writes")
         runs.keep(case, Record(case=dump(case), status="diverged", reason="nan"))
         assert not half.exists()
+        assert not elsewhere.exists()
         assert living.exists()
         living.unlink()
         runs.keep(case, Record(case=dump(case), status="error", reason="another sweep's end"))
