@@ -78,6 +78,54 @@ def reaching(typing, keys, n, bound):
     return types.intp(keys, n, bound), codegen
 
 
+@emitted
+def add_scaled(typing, total, at, weight, row, start, n):
+    """total[at + i] += weight · row[start + i] for i < n; both have n numbers there, and may have no more."""
+
+    def codegen(context, builder, signature, values):
+        arrays = [
+            context.make_array(signature.args[place])(context, builder, values[place]).data
+            for place in (0, 3)
+        ]
+        integers = [
+            context.cast(builder, values[place], signature.args[place], types.intp)
+            for place in (1, 4, 5)
+        ]
+        total, row = (
+            builder.gep(data, [first]) for data, first in zip(arrays, integers[:2], strict=True)
+        )
+        count, scale = integers[2], values[2]
+        whole = builder.and_(count, ir.Constant(count.type, -WIDTH))
+        zero, one = ir.Constant(count.type, 0), ir.Constant(count.type, 1)
+        with cgutils.for_range_slice(builder, zero, whole, ir.Constant(count.type, WIDTH)) as (
+            i,
+            _,
+        ):
+            many = load(builder, total, i)
+            summed = multiply_add(builder, splat(builder, scale), load(builder, row, i), many)
+            place = builder.bitcast(builder.gep(total, [i]), many.type.as_pointer())
+            builder.store(summed, place, align=4)
+        with cgutils.for_range_slice(builder, whole, count, one) as (i, _):
+            place = builder.gep(total, [i])
+            other = builder.load(builder.gep(row, [i]))
+            builder.store(multiply_add(builder, scale, other, builder.load(place)), place)
+        return context.get_dummy_value()
+
+    return types.void(total, at, weight, row, start, n), codegen
+
+
+def multiply_add(builder, one, other, added):
+    """In one rounding where the processor does so."""
+    kind = one.type
+    real = kind.element if isinstance(kind, ir.VectorType) else kind
+    width = f"v{WIDTH}" if isinstance(kind, ir.VectorType) else ""
+    name = f"llvm.fmuladd.{width}f{32 if isinstance(real, ir.FloatType) else 64}"
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind] * 3), name
+    )
+    return builder.call(function, [one, other, added])
+
+
 def load(builder, data, index):
     """WIDTH numbers from `index` on."""
     kind = ir.VectorType(data.type.pointee, WIDTH)
