@@ -205,10 +205,10 @@ class Attention(nn.Module):
             nn.init.normal_(matrix.weight, std=dim**-0.5)
 
     def forward(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-        packed = self.projection(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        both, value = packed.split((2, 1))
-        query, key = rotate(both, cosine, sine)
-        value = value.squeeze(0)
+        query, key, value = (
+            self.projection(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )
+        query, key = rotate(query, cosine, sine), rotate(key, cosine, sine)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
@@ -222,6 +222,6 @@ def rotary(context: int, width: int) -> tuple[Tensor, Tensor]:
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Rotates the pairs (first half, second half) of the last axis by the angle of their position."""
-    swapped = x.roll(x.shape[-1] // 2, dims=-1)
-    rotated = x * torch.cat((cosine, cosine), -1) + swapped * torch.cat((-sine, sine), -1)
+    first, second = x.chunk(2, dim=-1)
+    rotated = torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
     return rotated.to(x.dtype)
