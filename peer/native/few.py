@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from peer.native.dots import dot
-from peer.native.selection import SCORES, choose_one, scratch
+from peer.native.selection import SCORES, choose_rows, scratch
 from peer.native.threads import address_of, carray, compiled, openmp, prefetch, share_out
 
 NORMS = (None, "batch", "layer")
@@ -116,7 +116,7 @@ def head(
     up_ND = carray(address_of(up, like), (N, D))
     gate_ND = carray(address_of(gate, like), (N if gate else 0, D))
     for t in range(T):
-        choose_one(products, t, scores, ids, 0, K, nonlinearity, *room)
+        choose_rows(products, t, t + 1, scores, ids, 0, K, K, nonlinearity, *room)
         for k in range(K):
             prefetch(down_ND, ids[k])
             prefetch(up_ND, ids[k])

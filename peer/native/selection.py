@@ -1,10 +1,10 @@
 """The best product keys of each query: products by torch, a chunk at a time, selection in cache.
 
-What K of the maxima of a row's interleaved parts reach, K of its entries reach: a bound found by
-halving, so that about 22 entries of any number are candidates for K = 16. A candidate's place is
-the number of larger ones, counted without a branch; equal ones go by name. The merge does the same
-with the pairs of the staircase (a+1)(b+1) ≤ K (see `peer.aten.retrieve`). What is not a number
-counts as infinite.
+What K entries of a row reach, the K best of it reach: a bound found by halving, a few more than K entries
+from it on. Of long rows the maxima of interleaved parts are halved: what K of them reach, K entries
+reach. A candidate's place is the number of those before it, larger or equal with a lower name, counted
+for sixteen at a time without a branch. The merge does the same with the pairs of the staircase
+(a+1)(b+1) ≤ K (see `peer.aten.retrieve`). What is not a number counts as infinite.
 """
 
 import math
@@ -13,12 +13,15 @@ import numpy
 import torch
 from torch import Tensor
 
+from peer.native.lanes import WIDTH, places, reaching
 from peer.native.threads import compiled, run, share_out
 
 CHUNK_BYTES = 2 * 2**20  # of the products of both halves at a time
 ROWS = 32  # of a share
 LANES = 32  # interleaved parts at a time, four registers of eight; twice K of them, about
+WHOLE = 256  # entries of a row that are compared with a bound themselves, without maxima of parts
 HALVINGS = 8
+DEVIATIONS = 2  # of the mean, within which bounds are tried
 SCORES = ("softmax", "sigmoid", "relu", "raw")
 
 
@@ -56,104 +59,118 @@ def choices(start, threads, shares, *arguments):
 @compiled()
 def choose(share, products, rows, first, step, scores, ids, K, kind):
     """Rows of a share; row r of the products is row first + r · step of the results."""
-    room = scratch(products, K)
-    for r in range(share * ROWS, min((share + 1) * ROWS, rows)):
-        choose_one(products, r, scores, ids, (first + r * step) * K, K, kind, *room)
+    low, high = share * ROWS, min((share + 1) * ROWS, rows)
+    at = (first + low * step) * K
+    choose_rows(products, low, high, scores, ids, at, step * K, K, kind, *scratch(products, K))
 
 
 @compiled()
 def scratch(products, K):
-    """What `choose_one` takes last: lanes, lists of K, candidates and the same in order."""
-    real, size = products.dtype, max(products.shape[2], K * K) + 1
+    """What `choose_rows` takes last: lanes, the staircase, lists of K, candidates and the same in order."""
+    S, real = products.shape[2], products.dtype
+    size = max(S, K * K) + WIDTH
+    stairs = numpy.empty(K, numpy.int32)
+    for a in range(K):
+        stairs[a] = K // (a + 1)
     return (
-        numpy.empty(LANES * max(1, (K + 15) // 16), real),
+        numpy.empty((S if S <= WHOLE else LANES * max(1, (K + 15) // 16)) + WIDTH, real),
+        stairs,
         numpy.empty((2, K), real),
         numpy.empty((2, K), numpy.int32),
-        numpy.empty(size + LANES, real),
+        numpy.empty(size, real),
         numpy.empty(size, real),
         numpy.empty(size, numpy.int32),
-        numpy.empty(size, numpy.int32),
-        numpy.empty(size, real),
+        numpy.empty(size, numpy.uint32),
         numpy.empty(size, real),
         numpy.empty(size, numpy.int32),
     )
 
 
 @compiled()
-def choose_one(
-    products, r, scores, ids, at, K, kind,
-    lanes, best, places, keys, values, names, before, key_at, value_at, name_at,
+def choose_rows(
+    products, low, high, scores, ids, at, step, K, kind,
+    lanes, stairs, best, places, keys, values, names, place, value_at, name_at,
 ):  # fmt: skip
-    """Row r's K scores and ids, from `at` on."""
-    for half in range(2):
-        bound = threshold(products, half, r, K, lanes)
-        n = candidates(products, half, r, bound, keys, values, names)
-        rank(n, keys, values, names, before, key_at, value_at, name_at)
+    """The K scores and ids of each row from `low` to `high`: the first's from `at` on, and so by `step`.
+
+    All in one call, which takes longer than the rest where it is made for every row.
+    """
+    for r in range(low, high):
+        for half in range(2):
+            bound = threshold(products, half, r, K, lanes)
+            n = candidates(products, half, r, bound, keys, values, names)
+            rank(n, keys, values, names, place, value_at, name_at)
+            for k in range(K):
+                best[half, k], places[half, k] = value_at[k], name_at[k]
+        n = pairs(best, places, stairs, products.shape[2], keys, values, names)
+        rank(n, keys, values, names, place, value_at, name_at)
         for k in range(K):
-            best[half, k], places[half, k] = value_at[k], name_at[k]
-    n = pairs(best, places, products.shape[2], keys, values, names)
-    rank(n, keys, values, names, before, key_at, value_at, name_at)
-    for k in range(K):
-        scores[at + k], ids[at + k] = value_at[k], name_at[k]
-    apply(kind, scores, at, K)
+            scores[at + k], ids[at + k] = value_at[k], name_at[k]
+        apply(kind, scores, at, K)
+        at += step
 
 
 @compiled()
 def threshold(products, half, r, K, lanes):
     """A bound that at least K entries of a row reach, and few more."""
-    S, L = products.shape[2], lanes.shape[0]
-    if S < 2 * L:
-        return products.dtype.type(-math.inf)
+    S = products.shape[2]
+    L = min(S, lanes.shape[0] - WIDTH)
     for lane in range(L):
         lanes[lane] = products[half, r, lane]
     s = L
     while s + L <= S:
         if s + 4 * L <= S:
-            raise_by_four(lanes, products, half, r, s)
+            raise_by_four(lanes, L, products, half, r, s)
             s += 4 * L
         else:
-            raise_by_one(lanes, products, half, r, s)
+            raise_by_one(lanes, L, products, half, r, s)
             s += L
-    low = high = lanes[0]
-    for lane in range(L):
-        if not abs(lanes[lane]) < math.inf:
-            return products.dtype.type(-math.inf)
-        low, high = min(low, lanes[lane]), max(high, lanes[lane])
+    bound = products.dtype.type(-math.inf)
+    mean, deviation = moments(lanes, L)
+    if not deviation < math.inf:
+        return bound
+    low, high = mean - DEVIATIONS * deviation, mean + DEVIATIONS * deviation
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        found = reaching(lanes, middle)
+        found = reaching(lanes, L, middle)
         if found >= K:
-            low = middle
+            low = bound = middle
         else:
             high = middle
-        if found == K:
+        if K <= found <= K + K // 8:
             break
-    return low
+    return bound
+
+
+@compiled("reassoc", "contract")
+def moments(lanes, L):
+    """Mean and standard deviation of most of the lanes; nothing finite where one is not.
+
+    Whatever they are, a bound is one that K entries reach.
+    """
+    total = square = lanes.dtype.type(0)
+    some = L if L < LANES else L - L % LANES
+    for i in range(some):
+        total += lanes[i]
+        square += lanes[i] * lanes[i]
+    mean = total / lanes.dtype.type(some)
+    square = square / lanes.dtype.type(some) - mean * mean
+    return mean, square if not square > 0 else numpy.sqrt(square)
 
 
 @compiled()
-def raise_by_one(lanes, products, half, r, s):
-    for lane in range(lanes.shape[0]):
+def raise_by_one(lanes, L, products, half, r, s):
+    for lane in range(L):
         lanes[lane] = numpy.maximum(lanes[lane], products[half, r, s + lane])
 
 
 @compiled()
-def raise_by_four(lanes, products, half, r, s):
-    L = lanes.shape[0]
+def raise_by_four(lanes, L, products, half, r, s):
     for lane in range(L):
         at = s + lane
         one = numpy.maximum(products[half, r, at], products[half, r, at + L])
         other = numpy.maximum(products[half, r, at + 2 * L], products[half, r, at + 3 * L])
         lanes[lane] = numpy.maximum(lanes[lane], numpy.maximum(one, other))
-
-
-@compiled("reassoc")
-def reaching(keys, bound):
-    """How many keys are no smaller, counted in their own type: whole registers."""
-    count = keys.dtype.type(0)
-    for i in range(keys.shape[0]):
-        count += keys.dtype.type(1) if keys[i] >= bound else keys.dtype.type(0)
-    return count
 
 
 @compiled()
@@ -162,62 +179,47 @@ def candidates(products, half, r, bound, keys, values, names):
     n = 0
     infinity = products.dtype.type(math.inf)
     for s in range(products.shape[2]):
-        value = products[half, r, s]
-        key = value if value == value else infinity
-        keys[n], values[n], names[n] = key, value, s
-        n += key >= bound
+        names[n] = s
+        n += not products[half, r, s] < bound
+    for i in range(n):
+        value = products[half, r, names[i]]
+        values[i], keys[i] = value, value if value == value else infinity
     return n
 
 
 @compiled()
-def pairs(best, places, S, keys, values, names):
+def pairs(best, places, stairs, S, keys, values, names):
     """The pairs of the staircase that can be among the K best: their number."""
     K = best.shape[1]
     infinity = best.dtype.type(math.inf)
     bound = -infinity
     for a in range(K):
-        total = best[0, a] + best[1, (K + a) // (a + 1) - 1]
+        # (a + 1) · stairs[a] pairs reach this one, and those of a step more where they are too few.
+        b = stairs[a] - (stairs[a] * (a + 1) == K)
+        total = best[0, a] + best[1, b]
         bound = max(bound, total if total == total else infinity)
     n = 0
     for a in range(K):
-        for b in range(K // (a + 1)):
+        for b in range(stairs[a]):
             total = best[0, a] + best[1, b]
             key = total if total == total else infinity
             if key < bound:
                 break
             keys[n], values[n], names[n] = key, total, places[0, a] * S + places[1, b]
             n += 1
+        else:
+            continue
+        if b == 0:  # what follows is no better
+            break
     return n
 
 
-@compiled("reassoc")
-def larger(keys, n, bound):
-    """How many of the first n are larger, counted in their own type: whole registers."""
-    count = keys.dtype.type(0)
-    for i in range(n):
-        count += keys.dtype.type(1) if keys[i] > bound else keys.dtype.type(0)
-    return count
-
-
 @compiled()
-def rank(n, keys, values, names, before, key_at, value_at, name_at):
+def rank(n, keys, values, names, place, value_at, name_at):
     """Puts n candidates in order, the largest key first, of equal ones the lowest name."""
-    padded = (n + LANES - 1) // LANES * LANES
-    for i in range(n, padded):
-        keys[i] = -math.inf
+    places(keys, names, n, place)
     for i in range(n):
-        before[i] = 0
-    for i in range(n):
-        place = int(larger(keys, padded, keys[i]))
-        before[place] += 1
-        place += before[place] - 1
-        key_at[place], value_at[place], name_at[place] = keys[i], values[i], names[i]
-    for end in range(1, n):
-        i = end
-        while i > 0 and key_at[i - 1] == key_at[i] and name_at[i - 1] > name_at[i]:
-            value_at[i - 1], value_at[i] = value_at[i], value_at[i - 1]
-            name_at[i - 1], name_at[i] = name_at[i], name_at[i - 1]
-            i -= 1
+        value_at[place[i]], name_at[place[i]] = values[i], names[i]
 
 
 @compiled()

@@ -48,6 +48,12 @@ def retrieve_backward(
             grad, scores, ids, query, sub_keys, nonlinearity, need_keys
         )
         return dquery if need_query else query.new_empty(0), dkeys
+    weights = score_gradient(grad, scores, nonlinearity)
+    if impl == "native" and sub_keys.dim() == 4 and query.dtype == weights.dtype:
+        dquery, dkeys = parts.own_keys_gradients(weights, ids, query, sub_keys)
+        return (dquery if need_query else query.new_empty(0)), (
+            dkeys if need_keys else query.new_empty(0)
+        )
     T, H, K = ids.shape
     S, Q = sub_keys.shape[-2:]
     keys_NQ = sub_keys.reshape(-1, Q)
@@ -57,8 +63,7 @@ def retrieve_backward(
         offset = offset + torch.arange(H, device=ids.device, dtype=ids.dtype).view(1, H, 1, 1) * S
     rows = torch.stack((ids // S, ids % S), 2) + offset
     rows_RK = rows.view(-1, K)
-    weights_RK = score_gradient(grad, scores, nonlinearity).unsqueeze(2).expand(T, H, 2, K)
-    weights_RK = weights_RK.reshape(-1, K)
+    weights_RK = weights.unsqueeze(2).expand(T, H, 2, K).reshape(-1, K)
     query_RQ = query.reshape(-1, Q)
     dquery, dkeys = query.new_empty(0), query.new_empty(0)
     if need_query:

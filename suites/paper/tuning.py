@@ -10,6 +10,7 @@ Read: results/tables/tuning-tiny.md; `suites/paper/methods.py` takes the best me
     test compares the two.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from itertools import product
 
@@ -27,11 +28,14 @@ WITH_A_TABLE = ("peer", "pkm", "sparsely_gated_linear", "memory_plus", "ultramem
 # Larger models take smaller rates: the grid of a profile is that of tiny times this.
 SCALE = {"smoke": 1.0, "tiny": 1.0, "small": 0.25, "paper": 0.1}
 
+Grid = tuple[tuple[float, float], ...]  # learning rates of the backbone, and of its tables
 
-def trials(arm: Arm, scale: float = 1.0) -> tuple[Arm, ...]:
+
+def trials(arm: Arm, scale: float = 1.0, grid: Grid | None = None) -> tuple[Arm, ...]:
     """`arm` at every rate of its grid; a method without tables has nothing to try a table rate on."""
-    has_tables = arm.layer in WITH_A_TABLE
-    grid = WITH_TABLES if has_tables else tuple((rate, 1.0) for rate in WITHOUT_TABLES)
+    if grid is None:
+        has_tables = arm.layer in WITH_A_TABLE
+        grid = WITH_TABLES if has_tables else tuple((rate, 1.0) for rate in WITHOUT_TABLES)
     return tuple(
         arm.model_copy(
             update={
@@ -42,8 +46,11 @@ def trials(arm: Arm, scale: float = 1.0) -> tuple[Arm, ...]:
     )
 
 
-def tuned(profile: Profile, scale: float) -> Profile:
-    arms = tuple(trial for arm in profile.arms for trial in trials(arm, scale))
+def tuned(profile: Profile, scale: float, grids: Mapping[str, Grid] = {}) -> Profile:
+    """`profile` at the rates of `grids`, by layer, or of the one for layers such as that."""
+    arms = tuple(
+        trial for arm in profile.arms for trial in trials(arm, scale, grids.get(arm.layer))
+    )
     return profile.model_copy(update={"arms": arms, "seeds": SEEDS})
 
 

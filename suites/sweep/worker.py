@@ -5,8 +5,8 @@ Reads a job a line from standard input: {"case": …, "corpus": folder, "sets": 
 file, "checkpoint_interval_s": …}. Writes JSON lines to standard output: progress while a job runs, its
 record, and {"ended": status, "last": line} when its process ended.
 
-A job runs in a fork of this process, which has imported all that it needs and computed nothing: at
-profile tiny the imports would take longer than the training.
+A job runs in a fork of this process, which has imported all that it needs and computed nothing but the
+smallest call of kernels, on one thread: at profile tiny the imports would take longer than the training.
 """
 
 import ctypes
@@ -25,6 +25,7 @@ import torch._dynamo  # optimizers import it when they are made
 
 from suites.language_model.case import TrainingCase
 from suites.language_model.checkpoint import Checkpoint, Stopped
+from suites.language_model.preload import load_kernels, uses_kernels
 from suites.language_model.train import dump, train
 from suites.records.record import Record
 from suites.text import evaluations
@@ -47,6 +48,8 @@ def main(parent: int) -> None:
             with suppress(Stopped):
                 run(job)
             return
+        if uses_kernels(job["case"]):
+            load_kernels()
         status, last = forked(job)
         # A job that was killed may have left half a line.
         print("\n" + json.dumps({"ended": status, "last": last}), flush=True)
