@@ -4,6 +4,7 @@ Differences are paired by seed, so by data order; the interval is Student's, 95 
 paper's, in the same unit, and never ours. Wins and losses stand in the order of the paper.
 """
 
+import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -74,13 +75,19 @@ class Claim:
             return Judgement(None, NOT_RUN)
         seen = found if isinstance(found, Interval) else interval(found)
         judged = judge(seen, self.kind, self.effect, self.tolerance)
-        ours = max(float(str(r.case["budget_flops"])) for file in files for r in file.records)
+        budgets = [float(str(r.case["budget_flops"])) for file in files for r in file.records]
+        ours = max(budgets)
         if self.at_flops is None or ours * REACH >= self.at_flops:
             return judged
+        far = f"{ours:.1e} FLOPs; {self.at_flops:.0e} in the paper"
         if self.pooled:
-            return replace(judged, otherwise=f"{NOT_TESTABLE} (the trend's interval holds both)")
-        far = f"{NOT_TESTABLE} ({ours:.1e} FLOPs; {self.at_flops:.0e} in the paper)"
-        return Judgement(seen, far)
+            span, ahead = (math.log10(high / low) for low, high in
+                           ((min(budgets), ours), (ours, self.at_flops)))  # fmt: skip
+            if ahead <= span:
+                otherwise = f"{NOT_TESTABLE} (the trend's interval holds both)"
+                return replace(judged, otherwise=otherwise)
+            far = f"a line through {span:.1f} decades, {ahead:.1f} decades further on"
+        return Judgement(seen, f"{NOT_TESTABLE} ({far})")
 
 
 BUDGETS = (6e18, 2e19)

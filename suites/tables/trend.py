@@ -113,7 +113,8 @@ def trends(title: str, by_other: dict[str, list[Difference]]) -> Sheet | None:
         notes=[
             "a straight line in log10 of training FLOPs through all seeds; low and high bound 95 %",
             "zero at: the budget from which the sign turns, with Fieller's interval where it has ends",
-            "values at the paper's budgets are extrapolated; the paper's are of another text",
+            "values at the paper's budgets are extrapolated over decades in which no line can hold",
+            "the paper's are of another text",
         ],
     )
 

@@ -88,14 +88,18 @@ def test_the_papers_order_is_reproduced_and_its_reverse_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("per_decade", "noise", "verdict"),
+    ("per_decade", "noise", "step", "verdict"),
     [
-        (-0.02, 1e-4, "agrees"),
-        (0.02, 1e-4, "disagrees"),
-        (0.0, 0.05, "not testable at this scale (the trend's interval holds both)"),
+        (-0.02, 1e-4, 3, "agrees"),
+        (0.02, 1e-4, 3, "disagrees"),
+        (0.0, 0.05, 3, "not testable at this scale (the trend's interval holds both)"),
+        (-0.02, 1e-4, 1, "not testable at this scale (a line through 2.0 decades, 7.8 decades "
+         "further on)"),
     ],
-)
-def test_a_trend_is_judged_where_it_heads(per_decade: float, noise: float, verdict: str) -> None:
+)  # fmt: skip
+def test_a_trend_is_judged_as_far_on_as_it_was_seen(
+    per_decade: float, noise: float, step: int, verdict: str
+) -> None:
     heads = claim("PEER's compute-optimal loss heads below dense's")
     generator = np.random.default_rng(0)
     files = [
@@ -110,13 +114,13 @@ def test_a_trend_is_judged_where_it_heads(per_decade: float, noise: float, verdi
                     budget,
                     validation_loss_nats=3
                     + seed / 10
-                    + (layer == "peer") * (per_decade * decade + noise * generator.normal()),
+                    + (layer == "peer") * (per_decade * step * turn + noise * generator.normal()),
                 )
                 for seed in range(3)
                 for layer in ("dense", "peer")
             ],
         )
-        for decade, budget in enumerate((1e9, 1e10, 1e11))
+        for turn, budget in enumerate((1e9, 1e9 * 10**step, 1e9 * 100**step))
     ]
     judged = heads.judged(*files)
     assert judged.verdict == verdict
