@@ -105,7 +105,9 @@ class RowOptimizer(Optimizer):
     step where they are, their gradient being complete there.
     """
 
-    whole_rows: ClassVar[bool] = True  # whether a step needs the gradient of a row in all its columns
+    whole_rows: ClassVar[bool] = (
+        True  # whether a step needs the gradient of a row in all its columns
+    )
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         self.stepped: set[Tensor] = set()

@@ -74,10 +74,8 @@ def wire(
     slices = others * tokens * pairs * size
     ids = others * tokens * pairs * ID_BYTES
     tokens_bytes = others * streams * tokens * dim * size
-    if sharding == "columns":
-        backward = tokens_bytes // ranks + (1 + dots) * slices
-    else:
-        backward = tokens_bytes + slices
+    whole = {"columns": tokens_bytes // ranks + dots * slices, "rows": tokens_bytes}
+    backward = whole[sharding] + slices
     return Wire(backward + ids, backward)
 
 
@@ -120,7 +118,8 @@ def experts(
         )
         for table in (down, *gate)
     )
-    active_TP = activate(hidden_TP, *(gates_TP or [hidden_TP.new_empty(0)]), activation)
+    gates = gates_TP[0] if gates_TP else hidden_TP.new_empty(0)
+    active_TP = activate(hidden_TP, gates, activation)
     weights_AP = gathered((scores_TP * active_TP).to(up.dtype), layout.group)
     return rows_of_own(summed(ids_AP, weights_AP, up, route, stepper, impl), layout.group)
 
@@ -178,9 +177,7 @@ class Layout(NamedTuple):
             )
         return cls(sharding, first.device_mesh.get_group(), first.shape[0])
 
-    def stepper(
-        self, table_grad: str | RowOptimizer, tables: list[Tensor]
-    ) -> RowOptimizer | None:
+    def stepper(self, table_grad: str | RowOptimizer, tables: list[Tensor]) -> RowOptimizer | None:
         """The optimizer that steps inside backward, where one does."""
         named = {f"table {number}": table for number, table in enumerate(tables)}
         if isinstance(table_grad, str) or not steps_in_backward(table_grad, **named):
