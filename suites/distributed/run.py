@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from suites.records.store import read
 from suites.sweep.experiment import Profile
 from suites.sweep.place import summary
 from suites.sweep.run import How, texts_of
-from suites.sweep.runs import Runs
+from suites.sweep.runs import FINAL, Runs
 from suites.text.corpus import Corpus
 from suites.text.evaluations import Prepared
 
@@ -56,7 +55,7 @@ def train_over_ranks(
         if rank == 0:
             runs.folder.mkdir(parents=True, exist_ok=True)
             runs.keep(case, record)
-            if record.status in ("ok", "diverged"):
+            if record.status in FINAL:
                 shutil.rmtree(checkpoint.path.parent, ignore_errors=True)
             said(case, record, path)
         return 0 if record.status == "ok" else 1
@@ -144,4 +143,3 @@ def said(case: TrainingCase, record: Record, path: Path) -> None:
     )
     if record.status != "ok":
         click.echo("the same command goes on from the last checkpoint, if there is one", err=True)
-        sys.stderr.flush()
