@@ -12,9 +12,8 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 HAS_GPU = shutil.which("nvidia-smi") is not None
-ELSEWHERE = [
-    f"--ignore=tests/{name}" for name in ("peer", "faults", "slurm", "distributed")
-]  # have sessions
+OWN = ("peer", "faults", "slurm", "distributed")  # folders of tests that have sessions
+ELSEWHERE = [f"--ignore=tests/{name}" for name in OWN]
 LOCKED = ("ci", "test", "lint", "types", "hub", "docs", "torch")  # groups of which CI has all
 SLURM = ("slurmctld", "slurmd", "slurm-client", "munge")  # Debian's and Ubuntu's packages
 PROVEN = ("-m", "not exhaustive", "tests/peer")
