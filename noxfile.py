@@ -12,7 +12,8 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 HAS_GPU = shutil.which("nvidia-smi") is not None
-ELSEWHERE = [f"--ignore=tests/{name}" for name in ("peer", "faults", "slurm")]  # have sessions
+OWN = ("peer", "faults", "slurm", "distributed")  # folders of tests that have sessions
+ELSEWHERE = [f"--ignore=tests/{name}" for name in OWN]
 LOCKED = ("ci", "test", "lint", "types", "hub", "docs", "torch")  # groups of which CI has all
 SLURM = ("slurmctld", "slurmd", "slurm-client", "munge")  # Debian's and Ubuntu's packages
 PROVEN = ("-m", "not exhaustive", "tests/peer")
@@ -120,6 +121,13 @@ def slurm(session: nox.Session) -> None:
             *quiet, "install", *SLURM, external=True, env={"DEBIAN_FRONTEND": "noninteractive"}
         )
     session.run("pytest", "tests/slurm", *session.posargs)
+
+
+@nox.session
+def distributed(session: nox.Session) -> None:
+    """Hold 2 and 4 processes that share one model to one alone, and the bytes they send to the formula."""
+    prepare(session, "test")
+    session.run("pytest", "tests/distributed", *session.posargs)
 
 
 @nox.session

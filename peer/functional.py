@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from peer import operators, reference
+from peer import operators, reference, sharded
 from peer.choice import resolve
 from peer.memory import memory_bytes
 from peer.optim import RowOptimizer
 from peer.sizes import check_sizes
-from peer.stepping import BagAndStep, ExpertsAndStep
+from peer.stepping import BagAndStep, ExpertsAndStep, steps_in_backward
 
 TABLE_GRADS = ("dense", "sparse")
 
@@ -132,6 +132,9 @@ def experts(
     check_device("experts", ids_TP, x_TD)
     name = resolve(impl, x_TD.device, x_TD.dtype, pairs=ids_TP.numel())
     check_table_grad(table_grad, name)
+    if any(map(sharded.is_sharded, tables.values())):
+        given = x_TD, ids_TP, scores_TP, list(tables.values()), activation
+        return sharded.experts(*given, table_grad, check_ids, name)
     if name in EAGER:
         return EAGER[name]("experts")(x_TD, ids_TP, scores_TP, down_ND, up_ND, gate_ND, activation)
     check_no_tangent(f"impl={name!r}", x_TD, scores_TP, *tables.values())
@@ -192,6 +195,8 @@ def bag(
     check_device("bag", ids_TP, table_ND)
     name = resolve(impl, table_ND.device, table_ND.dtype, pairs=ids_TP.numel())
     check_table_grad(table_grad, name)
+    if sharded.is_sharded(table_ND):
+        return sharded.bag(ids_TP, scores_TP, table_ND, table_grad, check_ids, name)
     if name in EAGER:
         return EAGER[name]("bag")(ids_TP, scores_TP, table_ND)
     check_no_tangent(f"impl={name!r}", scores_TP, table_ND)
@@ -203,15 +208,6 @@ def bag(
     return operators.bag(
         ids_TP, scores_TP, table_ND, order, bounds, kind_of(table_grad), check, name
     )
-
-
-def steps_in_backward(table_grad: str | RowOptimizer, **tables: Tensor) -> bool:
-    """Whether this call's backward ends in a step on `tables`; raises ValueError where it cannot."""
-    trained = {name: table for name, table in tables.items() if table.requires_grad}
-    if isinstance(table_grad, str) or not (trained and torch.is_grad_enabled()):
-        return False
-    table_grad.check_holds(**trained)
-    return True
 
 
 def kind_of(table_grad: str | RowOptimizer) -> str:

@@ -9,7 +9,7 @@ optimizer. A dense gradient touches every row.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -101,8 +101,13 @@ class RowOptimizer(Optimizer):
     As a layer's `table_grad` it takes its step inside backward, row by row while the row's gradient
     is at hand, with the numbers its plain step gives for the sparse gradient. `step()` then ends the
     step, and must follow every backward: gradients are not accumulated. As there is no gradient,
-    none is clipped, scaled or averaged over processes.
+    none is clipped, scaled or averaged over processes. Tables spread over processes (`peer.sharded`)
+    step where they are, their gradient being complete there.
     """
+
+    whole_rows: ClassVar[bool] = (
+        True  # whether a step needs the gradient of a row in all its columns
+    )
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         self.stepped: set[Tensor] = set()
@@ -142,7 +147,7 @@ class RowOptimizer(Optimizer):
                         "a table that took its step in backward has a gradient from elsewhere too; "
                         "use table_grad='sparse' where a table has several uses"
                     )
-                check_sharded_alike(table)
+                self.check_sharded_alike(table)
                 self.next_step(table).apply(local(table), *rows_of(local(table.grad)))
         self.stepped.clear()
         return loss
@@ -170,10 +175,26 @@ class RowOptimizer(Optimizer):
                 )
             if not table.is_contiguous():
                 raise ValueError(f"{name} must be contiguous for a step inside backward")
-        if processes() > 1:
+            if processes() > 1 and not placements(table):
+                raise ValueError(
+                    "a step inside backward sees the gradient of its own process alone, so the copies "
+                    "of a table would drift apart; use table_grad='dense' or 'sparse'"
+                )
+            if self.whole_rows and any(p.is_shard(1) for p in placements(table)):
+                raise ValueError(
+                    f"{kind} needs rows in all their columns; spread {name} by rows, or take TouchedAdamW"
+                )
+
+    def check_sharded_alike(self, table: Tensor) -> None:
+        """Raises ValueError for a DTensor whose parts cannot step alone, or sharded unlike its gradient."""
+        own = placements(table)
+        axes = (0,) if self.whole_rows else (0, 1)
+        alone = all(p.is_replicate() or any(map(p.is_shard, axes)) for p in own)
+        if own != placements(table.grad) or not alone:
             raise ValueError(
-                "a step inside backward sees the gradient of its own process alone, so the copies "
-                "of a table would drift apart; use table_grad='dense' or 'sparse'"
+                "a step on rows needs tables and gradients sharded by rows alike, as fully_shard does, "
+                "or for TouchedAdamW by columns; "
+                f"got a table {own} and its gradient {placements(table.grad)}"
             )
 
     def step_in_backward(self, table: Tensor) -> AdamWStep | RowAdagradStep:
@@ -194,6 +215,8 @@ class TouchedAdamW(RowOptimizer):
     `torch.optim.SparseAdam` for weight_decay=0: the bias correction counts the steps of the table,
     not of the row. Moments are float32 or wider.
     """
+
+    whole_rows: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -270,15 +293,9 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
-def check_sharded_alike(table: Tensor) -> None:
-    """Raises ValueError for a DTensor not sharded by whole rows, or otherwise than its gradient."""
-    placements = getattr(table, "placements", ())
-    given = getattr(table.grad, "placements", ())
-    if placements != given or not all(p.is_replicate() or p.is_shard(0) for p in placements):
-        raise ValueError(
-            "a step on rows needs tables and gradients sharded by rows alike, as fully_shard does; "
-            f"got a table {placements} and its gradient {given}"
-        )
+def placements(table: Tensor | None) -> tuple[Any, ...]:
+    """How a DTensor lies on its processes; of another tensor nothing."""
+    return getattr(table, "placements", ())
 
 
 def rows_of(grad: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from peer import operators
-from peer.optim import RowOptimizer
+from peer.optim import RowOptimizer, local
+
+
+def steps_in_backward(table_grad: str | RowOptimizer, **tables: Tensor) -> bool:
+    """Whether this call's backward ends in a step on `tables`; raises ValueError where it cannot."""
+    trained = {name: table for name, table in tables.items() if table.requires_grad}
+    if isinstance(table_grad, str) or not (trained and torch.is_grad_enabled()):
+        return False
+    table_grad.check_holds(**trained)
+    return True
 
 
 class ExpertsAndStep(torch.autograd.Function):
@@ -33,7 +42,8 @@ class ExpertsAndStep(torch.autograd.Function):
         check: bool,
         impl: str,
     ) -> Tensor:
-        tensors = (x, ids, scores, down, up, gate, order, bounds)
+        parts = (None if table is None else local(table) for table in (down, up, gate))
+        tensors = (x, ids, scores, *parts, order, bounds)
         y, hidden, gates = operators.experts(*tensors, activation, "dense", check, impl)
         ctx.save_for_backward(*tensors, hidden, gates)
         ctx.tables = down, up, gate  # activation checkpointing saves other objects in their place
@@ -61,7 +71,7 @@ class ExpertsAndStep(torch.autograd.Function):
             ):
                 if needed:
                     step = ctx.optimizer.step_in_backward(table)
-                    parts.update_rows(table, pairs_TP, rows_TD, order, bounds, step)
+                    parts.update_rows(local(table), pairs_TP, rows_TD, order, bounds, step)
         dscores = found.to(scores.dtype) if need_scores else None
         return dx, None, dscores, *(None,) * 9
 
@@ -81,9 +91,10 @@ class BagAndStep(torch.autograd.Function):
         check: bool,
         impl: str,
     ) -> Tensor:
-        ctx.save_for_backward(ids, scores, table, order, bounds)
+        part = local(table)
+        ctx.save_for_backward(ids, scores, part, order, bounds)
         ctx.table, ctx.optimizer, ctx.impl = table, optimizer, impl
-        return operators.bag(ids, scores, table, order, bounds, "dense", check, impl)
+        return operators.bag(ids, scores, part, order, bounds, "dense", check, impl)
 
     @staticmethod
     @once_differentiable
@@ -98,5 +109,5 @@ class BagAndStep(torch.autograd.Function):
                     grad_y, ids, scores, table, order, bounds, None, ctx.impl, True, False
                 )
             step = ctx.optimizer.step_in_backward(ctx.table)
-            parts.update_rows(ctx.table, scores, grad_y, order, bounds, step)
+            parts.update_rows(local(ctx.table), scores, grad_y, order, bounds, step)
         return None, dscores, *(None,) * 6

@@ -30,6 +30,8 @@ VERBS = (
     "run",
     "paper",
     "claims",
+    "train",
+    "plan",
     "trace",
     "tune",
     "gpu",

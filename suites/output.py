@@ -17,6 +17,7 @@ Format = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[Format, ...] = ("table", "markdown", "csv", "json")
 
 SAID = "suites.output.said"  # in the context of a verb that was called with --json
+SILENT = "suites.output.silent"  # in the context of a verb whose words another process says
 
 WIDTH = 80
 CELLS = (40, 32, 24, 20, 18, 16, 14, 12)  # how long a line of a cell may be, tried in turn
@@ -66,6 +67,8 @@ def with_json(command: click.Command) -> click.Command:
 def say(text: str, **data: Any) -> None:
     """`text` for a reader at once; with --json `data`, or the text where it is all, when the verb is done."""
     context = click.get_current_context(silent=True)
+    if context is not None and SILENT in context.meta:
+        return
     said = None if context is None else context.meta.get(SAID)
     if said is None:
         click.echo(text)
@@ -73,9 +76,14 @@ def say(text: str, **data: Any) -> None:
         said.append(data or {"text": text})
 
 
+def silence() -> None:
+    """Of several processes with one verb, one speaks; this is another."""
+    click.get_current_context().meta[SILENT] = True
+
+
 def finish(context: click.Context, status: int) -> None:
     """Prints the object of a verb that was called with --json."""
-    if SAID in context.meta:
+    if SAID in context.meta and SILENT not in context.meta:
         click.echo(
             json.dumps({"status": status, "said": context.meta[SAID]}, indent=1, allow_nan=False)
         )

@@ -57,6 +57,11 @@ ROOMS = {
         "suites.text suites.language_model suites.tables suites.figures",
         "a sweep runs any experiment and knows none",
     ),
+    "suites.distributed": Room(
+        "peer baselines suites.errors suites.output suites.layers suites.records suites.measure "
+        "suites.text suites.language_model suites.sweep suites.tables",
+        "one model over many processes runs a sweep's case, and knows no experiment",
+    ),
     "suites.budgets": Room(
         "suites.errors suites.output suites.registry suites.layers suites.records suites.measure "
         "suites.language_model suites.tables suites.figures",
@@ -112,7 +117,7 @@ ROOMS = {
     "suites.verbs": Room(
         "peer suites.errors suites.output suites.registry suites.layers suites.records suites.measure "
         "suites.tiles suites.gpu suites.compare suites.tables suites.figures suites.language_model "
-        "suites.sweep suites.budgets suites.regress suites.paper suites.report",
+        "suites.sweep suites.distributed suites.budgets suites.regress suites.paper suites.report",
         "verbs reach suites by name",
     ),
     "suites.__main__": Room("suites.errors suites.output", "verbs are loaded by name"),

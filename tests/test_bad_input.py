@@ -125,6 +125,17 @@ BAD = {
     "claims --scratch --results gone": "gone/scratch that a claim rests on",
     # trace
     "trace": "Missing argument 'SUITE'",
+    # train, plan
+    "train flops --layer peer": "flops trains nothing",
+    "train methods --profile smoke --layer mamba": "unknown layer 'mamba'; registered are dense",
+    "train methods --profile smoke": "Missing option '--layer'",
+    "train methods --profile huge --layer peer": "methods has no profile 'huge'; it has smoke, tiny",
+    "plan --gpus 0": "--gpus takes 1..1024 for the powers of two between, or 1,6,8; got '0'",
+    "plan --layer mamba": "unknown layer 'mamba'",
+    "plan --layer dense --heads 3": "dense has no option heads",
+    "plan --experts 1000": "experts must be a perfect square, got 1000",
+    "plan --dim 63": "no such model: dim must be a multiple of",
+    "plan --gb-per-s nan": "nan is not",
     "trace nosuch": "unknown suite 'nosuch'",
     "trace flops": "flops trains nothing; those that do are methods",
     "trace layer_speed": "layer_speed trains nothing; those that do are methods",

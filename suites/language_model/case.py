@@ -70,6 +70,17 @@ class TrainingCase(Model):
         exclude_if=lambda sequences: sequences is None,
         description="of a batch in one call, their gradients summed; None: all of it",
     )
+    ranks: PositiveInt = Field(
+        default=1,
+        exclude_if=lambda ranks: ranks == 1,
+        description="processes that share every call's sequences; batch norm is of all, expert choice "
+        "and a layer's own losses of one process's part",
+    )
+    sharding: Literal["columns", "rows"] | None = Field(
+        default=None,
+        exclude_if=lambda sharding: sharding is None,
+        description="how tables are spread over the ranks",
+    )
     evaluations: tuple[Evaluation, ...] = Field(
         default=(),
         exclude_if=lambda sets: not sets,

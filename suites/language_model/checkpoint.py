@@ -64,6 +64,10 @@ class Checkpoint:
             ) from error
         finally:
             temporary.unlink(missing_ok=True)
+        self.wrote(start)
+
+    def wrote(self, start: float) -> None:
+        """Counts a write that began at `start` and has ended."""
         self.last = time.monotonic()
         self.write_s = self.last - start
 

@@ -18,6 +18,7 @@ from suites.language_model.case import Optimization, TrainingCase
 from suites.language_model.checkpoint import Checkpoint, Stopped
 from suites.language_model.decoder import Decoder
 from suites.language_model.evaluate import evaluate, evaluate_set, logits_of, usage_now
+from suites.language_model.placement import Alone
 from suites.language_model.usage import points
 from suites.records.budget import Budget
 from suites.records.record import Record, digest
@@ -25,6 +26,7 @@ from suites.text.corpus import Corpus
 from suites.text.evaluations import Prepared
 
 REPORTS = 100  # losses read from the device per run: each one waits for it
+ALONE = Alone()
 
 Progress = Callable[[int, int, float, float], None]  # step, steps, loss, tokens per second
 
@@ -35,16 +37,18 @@ def train(
     progress: Progress,
     sets: Sequence[Prepared] = (),
     checkpoint: Checkpoint | None = None,
+    placement: Alone = ALONE,
 ) -> Record:
     """Runs `case` to its end, from where `checkpoint` left off; `sets` are those of the case, in order.
 
     A loss that is not finite ends a run as "diverged". Raises Stopped, with a checkpoint written, where
-    that was told to stop.
+    that was told to stop. `placement` says where the model lies; of several processes the first returns
+    the evaluated record.
     """
     torch.manual_seed(case.seed)
     torch.set_num_threads(case.threads)
     device = torch.device(case.device)
-    model = decoder(case, corpus).to(device)
+    model = placement.place(decoder(case, corpus), device)
     steps = step_count(case.budget_flops, model.training_flops(case.batch_sequences))
     batches = Batches(
         corpus.tokens("train"), case.backbone.context, case.batch_sequences, case.seed
@@ -55,11 +59,20 @@ def train(
     step_tokens = case.batch_sequences * case.backbone.context
     every = max(1, steps // REPORTS)
     curve = Curve()
-    if checkpoint is not None and (state := checkpoint.load()) is not None:
-        curve = restored(state, model, optimizer)
+    if checkpoint is not None:
+        behind = placement.restore(checkpoint, model, optimizer)
+        curve = curve if behind is None else Curve(**behind)
     looks = points(steps)
+
+    def whole() -> Decoder | None:
+        return placement.whole(model, lambda: decoder(case, corpus))
+
+    def look() -> None:
+        if (one := whole()) is not None:
+            curve.look(usage_now(one, case, corpus))
+
     if curve.steps == 0:
-        curve.look(usage_now(model, case, corpus))
+        look()
 
     model.train()
     clock = Clock(curve)
@@ -69,23 +82,23 @@ def train(
         share = schedule(step, steps, case.optimization)
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * share
-        loss = training_step(loss_of, model, optimizer, batches(step), case)
+        loss = training_step(loss_of, model, optimizer, batches(step), case, placement)
         curve.steps = step + 1
         if step % every == 0 or curve.steps in looks:
-            curve.report(step + 1, loss.item())
+            curve.report(step + 1, placement.sum(loss).item())
             clock.read()
             progress(step + 1, steps, curve.losses[-1], step_tokens * clock.steps_per_s())
             if not curve.is_finite():
                 break
             if curve.steps in looks:
-                curve.look(usage_now(model, case, corpus))
+                look()
                 clock.skip()
-            if checkpoint is not None and checkpoint.due():
-                checkpoint.save(kept(curve, model, optimizer))
+            if checkpoint is not None and placement.agree(checkpoint.due()):
+                placement.save(checkpoint, asdict(curve), model, optimizer)
                 clock.skip()
-        if checkpoint is not None and checkpoint.stopping:
+        if checkpoint is not None and placement.agree(checkpoint.stopping):
             clock.read()
-            checkpoint.save(kept(curve, model, optimizer))
+            placement.save(checkpoint, asdict(curve), model, optimizer)
             raise Stopped
     if checkpoint is not None:
         checkpoint.training = False
@@ -105,9 +118,10 @@ def train(
         return Record(
             case=dump(case), status="diverged", reason=reason, metrics=metrics, series=series
         )
-    metrics |= evaluate(model, case, corpus)
-    for prepared in sets:
-        metrics |= evaluate_set(model, case, prepared)
+    if (one := whole()) is not None:
+        metrics |= evaluate(one, case, corpus)
+        for prepared in sets:
+            metrics |= evaluate_set(one, case, prepared)
     return Record(case=dump(case), status="ok", metrics=metrics, series=series)
 
 
@@ -167,27 +181,6 @@ class Clock:
         return (self.curve.steps - steps) / max(self.curve.seconds - seconds, 1e-9)
 
 
-def kept(curve: Curve, model: Decoder, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """What a checkpoint holds."""
-    return {
-        "curve": asdict(curve),
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "generator": torch.get_rng_state(),
-        "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restored(state: dict[str, Any], model: Decoder, optimizer: torch.optim.Optimizer) -> Curve:
-    """Puts a run back where `state` was taken."""
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["generator"])
-    if state["cuda_generators"]:
-        torch.cuda.set_rng_state_all(state["cuda_generators"])
-    return Curve(**state["curve"])
-
-
 def preflight(cases: list[TrainingCase], corpus: Corpus) -> None:
     """Refuses, before any work, what could not end in a table: too little text, or budgets that miss.
 
@@ -227,22 +220,23 @@ def training_step(
     optimizer: torch.optim.Optimizer,
     batch: tuple[Tensor, Tensor],
     case: TrainingCase,
+    placement: Alone = ALONE,
 ) -> Tensor:
-    """One update; returns the loss as a device tensor, so that nothing waits for it."""
+    """One update; returns a process's share of the loss as a device tensor, so that nothing waits for it."""
     device = torch.device(case.device)
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=device)
     size = case.micro_sequences or case.batch_sequences
     parts = list(zip(*(tokens.split(size) for tokens in batch), strict=True))
     for tokens in parts:
-        inputs, targets = (to_device(some, device) for some in tokens)
+        inputs, targets = (to_device(placement.part(some), device) for some in tokens)
         share = len(inputs) / case.batch_sequences
         loss, asked = loss_of(model, inputs, targets)
         (share * (loss + asked)).backward()
         total += share * loss.detach()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), case.optimization.gradient_clip)
+    placement.clip(model, case.optimization.gradient_clip)
     optimizer.step()
-    model.after_step()
+    placement.after_step(model)
     return total
 
 

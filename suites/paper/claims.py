@@ -86,7 +86,7 @@ class Claim:
             if ahead <= span:
                 otherwise = f"{NOT_TESTABLE} (the trend's interval holds both)"
                 return replace(judged, otherwise=otherwise)
-            far = f"a line through {span:.1f} decades, {ahead:.1f} decades further on"
+            far = f"a line through {span:.1f} decades, {ahead:.1f} further on"
         return Judgement(seen, f"{NOT_TESTABLE} ({far})")
 
 

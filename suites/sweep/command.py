@@ -1,7 +1,7 @@
 """The `run` verb of a training suite, and the options that every verb of training takes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -11,6 +11,8 @@ from suites.records.places import PLACE
 from suites.registry import profile_of
 from suites.sweep.cluster import cluster_options
 from suites.sweep.experiment import Profile
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Finite(click.FloatRange):
@@ -25,7 +27,7 @@ class Finite(click.FloatRange):
         return number
 
 
-OPTIONS = (
+ONE_RUN = (
     click.option(
         "--data",
         multiple=True,
@@ -56,12 +58,15 @@ OPTIONS = (
         show_default=True,
         help="seconds between two checkpoints of a run; shorter runs write none",
     ),
+    click.option("--results", type=PLACE, help="folder of results; default: results/"),
+)
+OPTIONS = (
+    *ONE_RUN,
     click.option(
         "--jobs",
         type=click.IntRange(min=1),
         help="processes at a time; default: one per core on a CPU",
     ),
-    click.option("--results", type=PLACE, help="folder of results; default: results/"),
     click.option("--wide", is_flag=True, help="print all columns of the tables"),
     click.option(
         "--plan",
@@ -71,11 +76,18 @@ OPTIONS = (
 )
 
 
-def how_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives `command` the options that make a `suites.sweep.run.How`, and --plan."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+def taking(options: Sequence[Decorator]) -> Decorator:
+    """Gives a command `options`, in their order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+how_options = taking(OPTIONS)  # those that make a `suites.sweep.run.How`, and --plan
 
 
 def training_command(suite: str, card: str, profiles: dict[str, Profile]) -> click.Command:

@@ -43,6 +43,7 @@ class Rate(Model):
 
     flops_per_s: float
     source: str
+    assumed: bool = False
 
 
 class Rates:
@@ -70,9 +71,8 @@ class Rates:
         such = bool(found.get(True))
         if not (records := found.get(such)):
             assumed = ASSUMED_FLOPS_PER_S[case.device]
-            return Rate(
-                flops_per_s=assumed, source=f"an assumed {assumed:.1e} FLOP/s on {case.device}"
-            )
+            source = f"an assumed {assumed:.1e} FLOP/s on {case.device}"
+            return Rate(flops_per_s=assumed, source=source, assumed=True)
         nearest = min(
             records, key=lambda record: abs(math.log(per_token(record) / flops_per_token))
         )

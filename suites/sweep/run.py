@@ -20,7 +20,7 @@ from suites.sweep.place import Place, Texts, run_cases
 from suites.sweep.pool import Crew, Here
 from suites.sweep.runs import Runs
 from suites.tables import TABLES
-from suites.text.corpus import prepare
+from suites.text.corpus import Corpus, prepare
 from suites.text.evaluations import Gap, Prepared, prepare_set
 from suites.text.sources import source
 from suites.text.tokenizer import Tokenizer, tokenizer
@@ -58,22 +58,7 @@ def sweep(suite: str, profile_name: str, profile: Profile, how: How, crew: Crew)
             f"profile {profile_name} trains on {profile.device}; --gpu-type TYPE goes with cuda alone, where "
             "it keeps the runs of a sweep on GPUs of one type"
         )
-    if profile.vocabulary > BYTES and not (how.data and how.tokenizer):
-        raise UserError(
-            f"profile {profile_name} is meant for a large corpus and {profile.vocabulary:,} pieces; "
-            "give --data and --tokenizer, or --plan to see what it would run"
-        )
-    if profile.device == "cuda" and not how.cluster and not torch.cuda.is_available():
-        raise UserError(
-            f"profile {profile_name} needs a CUDA device and torch sees none; profile tiny runs on a CPU"
-        )
-    if how.held_out and not how.data:
-        raise UserError("--held-out goes with --data")
-    pieces = tokenizer(how.tokenizer)
-    corpus = prepare(source(how.data), source(how.held_out) if how.held_out else None, pieces)
-    sets = list(prepared_sets(how.evaluations, pieces, profile.evaluation_tokens))
-    for note in [*corpus.notes(), *(note for prepared in sets for note in prepared.notes())]:
-        click.echo(f"note: {note}", err=True)
+    corpus, sets = texts_of(profile_name, profile, how)
     cases = profile.cases(corpus.text(), tuple(prepared.evaluation() for prepared in sets))
     preflight(cases, corpus)
     texts = Texts(corpus.folder, tuple(prepared.folder for prepared in sets))
@@ -114,6 +99,27 @@ def show(file: ResultFile, how: How) -> None:
         wrote=str(folder),
         records=len(file.records),
     )
+
+
+def texts_of(profile_name: str, profile: Profile, how: How) -> tuple[Corpus, list[Prepared]]:
+    """What runs of `profile` read; raises UserError where it needs what is not there."""
+    if profile.vocabulary > BYTES and not (how.data and how.tokenizer):
+        raise UserError(
+            f"profile {profile_name} is meant for a large corpus and {profile.vocabulary:,} pieces; "
+            "give --data and --tokenizer, or --plan to see what it would run"
+        )
+    if profile.device == "cuda" and not how.cluster and not torch.cuda.is_available():
+        raise UserError(
+            f"profile {profile_name} needs a CUDA device and torch sees none; profile tiny runs on a CPU"
+        )
+    if how.held_out and not how.data:
+        raise UserError("--held-out goes with --data")
+    pieces = tokenizer(how.tokenizer)
+    corpus = prepare(source(how.data), source(how.held_out) if how.held_out else None, pieces)
+    sets = list(prepared_sets(how.evaluations, pieces, profile.evaluation_tokens))
+    for note in [*corpus.notes(), *(note for prepared in sets for note in prepared.notes())]:
+        click.echo(f"note: {note}", err=True)
+    return corpus, sets
 
 
 def prepared_sets(

@@ -93,10 +93,9 @@ def test_the_papers_order_is_reproduced_and_its_reverse_is_not() -> None:
         (-0.02, 1e-4, 3, "agrees"),
         (0.02, 1e-4, 3, "disagrees"),
         (0.0, 0.05, 3, "not testable at this scale (the trend's interval holds both)"),
-        (-0.02, 1e-4, 1, "not testable at this scale (a line through 2.0 decades, 7.8 decades "
-         "further on)"),
+        (-0.02, 1e-4, 1, "not testable at this scale (a line through 2.0 decades, 7.8 further on)"),
     ],
-)  # fmt: skip
+)
 def test_a_trend_is_judged_as_far_on_as_it_was_seen(
     per_decade: float, noise: float, step: int, verdict: str
 ) -> None:
