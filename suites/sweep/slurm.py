@@ -119,7 +119,7 @@ class Slurm:
         waiting = [case for case in cases if queue.get(self.place_of(case)) in LIVE]
         if waiting:
             say(f"{len(waiting)} of these runs wait or run in Slurm already")
-        new = [case for case in cases if case not in waiting]
+        new = [case for case in cases if queue.get(self.place_of(case)) not in LIVE]
         most = array_limit()
         for start in range(0, len(new), most):
             waiting += self.submitted(new[start : start + most])

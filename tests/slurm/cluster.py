@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 NODES = ("n1", "n2")
+PATH = os.environ["PATH"] + ":/usr/sbin"  # where daemons are, which users' paths may lack
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "squeue", "scontrol")
 # Of Debian's packages slurmctld, slurmd, slurm-client and munge. A preempted job goes back into the
 # queue, for as long as credentials last; a lost node is given up after ten seconds; arrays are short.
@@ -71,7 +72,7 @@ class Cluster:
                 host=host, ports=ports, folder=folder, most=most, nodes="\n".join(nodes)
             )
         )
-        self.environment = os.environ | {"SLURM_CONF": str(self.configuration)}
+        self.environment = os.environ | {"SLURM_CONF": str(self.configuration), "PATH": PATH}
         munge = folder / "munge"
         self.do(
             "munged", "--force", f"--key-file={key}", f"--socket={munge}/socket",
@@ -84,7 +85,10 @@ class Cluster:
 
     def do(self, *words: str) -> str:
         """What a command of Slurm prints."""
-        done = subprocess.run(words, env=self.environment, capture_output=True, text=True)
+        program = shutil.which(words[0], path=PATH)
+        done = subprocess.run(
+            [program, *words[1:]], env=self.environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
         return done.stdout
 
@@ -122,7 +126,7 @@ def why_not() -> str | None:
     """What this machine lacks for a cluster; None where there is all."""
     if os.geteuid() != 0:
         return "a Slurm of one's own is started by root"
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    missing = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
     return f"there is no {missing[0]}: apt-get install slurmctld slurmd munge" if missing else None
 
 
