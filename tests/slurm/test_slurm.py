@@ -92,7 +92,17 @@ def sweep(cluster: Cluster, cache: Path, tmp_path: Path) -> Callable[..., Sweep]
 def test_a_disturbed_sweep_ends_with_the_records_of_a_local_one(
     cluster: Cluster, sweep: Callable[..., Sweep], profile: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("isoflop", "--profile", profile)
+    words = (
+        "isoflop",
+        "--profile",
+        profile,
+        "--layer",
+        "dense",
+        "--layer",
+        "pkm",
+        "--layer",
+        "peer",
+    )
     local, far = sweep("local", *words), sweep("far", *words)
     local.finish(slurm=False)
     process = far.start()
