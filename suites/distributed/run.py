@@ -24,6 +24,7 @@ from suites.sweep.experiment import Profile
 from suites.sweep.place import summary
 from suites.sweep.run import How, texts_of
 from suites.sweep.runs import FINAL, Runs
+from suites.sweep.worker import first_line
 from suites.text.corpus import Corpus
 from suites.text.evaluations import Prepared
 
@@ -125,8 +126,7 @@ def recorded(
 
 
 def failed(case: TrainingCase, status: Any, error: Exception) -> Record:
-    lines = str(error).splitlines() or [""]
-    return Record(case=dump(case), status=status, reason=f"{type(error).__name__}: {lines[0]}")
+    return Record(case=dump(case), status=status, reason=first_line(error))
 
 
 def said(case: TrainingCase, record: Record, path: Path) -> None:

@@ -15,6 +15,11 @@ from suites.records.store import Store, read, write
 FINAL = ("ok", "diverged")  # the same code gives these again; other ends are worth another try
 
 
+def address(case: TrainingCase) -> str:
+    """Of its record, whatever made it."""
+    return digest(dump(case))
+
+
 class Runs:
     """The training runs that this code makes on this machine, or on `machine`, one scratch file per case.
 
@@ -26,7 +31,7 @@ class Runs:
         self.folder = store.runs(self.code, self.environment)
 
     def path(self, case: TrainingCase) -> Path:
-        return self.folder / f"{digest(dump(case))[:16]}.json"
+        return self.folder / f"{address(case)[:16]}.json"
 
     def finished(self, case: TrainingCase) -> bool:
         path = self.path(case)

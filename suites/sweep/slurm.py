@@ -26,11 +26,11 @@ from suites.errors import UserError
 from suites.language_model.case import TrainingCase
 from suites.language_model.train import dump
 from suites.measure.environment import ROOT, code
-from suites.records.record import Environment, Record, ResultFile, digest
+from suites.records.record import Environment, Record, ResultFile
 from suites.records.store import Store, read, write_text
 from suites.sweep.cluster import Request
 from suites.sweep.place import Done, Texts
-from suites.sweep.runs import Runs
+from suites.sweep.runs import Runs, address
 from suites.sweep.task import Job, machine_path
 
 # States of `squeue` in which a task is running, will run or will run again.
@@ -96,11 +96,11 @@ class Slurm:
         for folder in sorted(self.folder.glob("*"), key=lambda folder: folder.stat().st_mtime):
             for path in folder.glob("*.job.json"):
                 job = Job.model_validate_json(path.read_text())
-                self.tasks[digest(dump(job.case))] = Task(folder, int(path.name.split(".")[0]))
+                self.tasks[address(job.case)] = Task(folder, int(path.name.split(".")[0]))
 
     def runs(self, case: TrainingCase) -> Runs | None:
         """Those of the kind of machine that `case` ran on; None before it started."""
-        task = self.tasks.get(digest(dump(case)))
+        task = self.tasks.get(address(case))
         machine = task.machine() if task else None
         if machine is None:
             return None
@@ -127,7 +127,7 @@ class Slurm:
             yield from self.ended(waiting)
         finally:
             if waiting:
-                arrays = {self.tasks[digest(dump(case))].folder.name for case in waiting}
+                arrays = {self.tasks[address(case)].folder.name for case in waiting}
                 say(
                     f"{len(waiting)} runs go on in Slurm, and the same command watches them again; to end "
                     f"them, each with a checkpoint: scancel --name={','.join(sorted(arrays))}"
@@ -135,7 +135,7 @@ class Slurm:
 
     def place_of(self, case: TrainingCase) -> tuple[str, int] | None:
         """Name and number of its task in the queue."""
-        task = self.tasks.get(digest(dump(case)))
+        task = self.tasks.get(address(case))
         return (task.folder.name, task.number) if task else None
 
     def submitted(self, cases: list[TrainingCase]) -> list[TrainingCase]:
@@ -158,7 +158,7 @@ class Slurm:
             job_id = array.submit_command(shlex.join(words), len(cases))
         except RuntimeError as error:  # submitit without Slurm, and sbatch that refused
             raise UserError(f"nothing was submitted: {error}") from error
-        self.tasks |= {digest(dump(case)): Task(folder, n) for n, case in enumerate(cases)}
+        self.tasks |= {address(case): Task(folder, n) for n, case in enumerate(cases)}
         say(f"submitted {len(cases)} runs as Slurm job {job_id}; logs in {folder}")
         return cases
 
@@ -203,7 +203,7 @@ class Slurm:
                 say(f"in Slurm: {now}")
                 before, pause_s = now, SHORTEST_S
             for case, place in zip(list(waiting), places, strict=True):
-                state, key = queue.get(place, UNKNOWN), digest(dump(case))
+                state, key = queue.get(place, UNKNOWN), address(case)
                 if state in LIVE:
                     suspects.discard(key)
                 elif key in suspects or self.finished(case):
@@ -217,7 +217,7 @@ class Slurm:
 
     def record(self, case: TrainingCase, state: str) -> Record:
         """What a task that ended in `state` left, or what there is to say of it, which is kept."""
-        runs, task = self.runs(case), self.tasks[digest(dump(case))]
+        runs, task = self.runs(case), self.tasks[address(case)]
         left = runs is not None and runs.path(case).exists()
         if runs and left and (state in ("COMPLETED", UNKNOWN) or runs.finished(case)):
             return read(runs.path(case)).records[0]
